@@ -178,7 +178,7 @@ func (c *collector) collect(keys []string, target func(key string) *move.Node) e
 			continue
 		}
 		c.waiting[to] = append(c.waiting[to], k)
-		window := c.pace.batch(c.batch)
+		window := c.batch
 		if c.bySlot(to) {
 			window = max(window, slotWindow)
 		}
@@ -206,7 +206,7 @@ func (c *collector) flush() error {
 func (c *collector) send(to *move.Node) error {
 	keys := c.waiting[to]
 	c.waiting[to] = nil
-	for _, b := range cut(keys, c.bySlot(to), c.pace.batch(c.batch)) {
+	for _, b := range cut(keys, c.bySlot(to), c.batch) {
 		b.to, b.db = to, c.db
 		select {
 		case c.batches <- b:

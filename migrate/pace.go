@@ -16,10 +16,6 @@ const (
 	// leastRate is the lowest rate, in keys per second, and the first. To move a thousand
 	// small keys a second costs a node about 1 % of a core, so this is not what slows it down.
 	leastRate = 5000
-	// batchesPerSecond is how many batches move in a second at least, as long as each has leastBatch keys: both nodes
-	// execute nothing else while they work on one, so at a low rate small ones disturb clients less.
-	batchesPerSecond = 200
-	leastBatch       = 20
 
 	pingInterval   = 10 * time.Millisecond
 	adjustInterval = 100 * time.Millisecond
@@ -148,17 +144,6 @@ func (p *Pace) adjust(slow string) {
 	p.rate = min(max(p.rate, leastRate), p.limit)
 }
 
-// batch returns how many keys may move in one batch, of which the operator allows most. If nobody waits for the pace,
-// it is not what bounds the rate, as with nodes that are far away.
-func (p *Pace) batch(most int) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.next.IsZero() && p.next.Before(time.Now()) {
-		return most
-	}
-	return int(min(float64(most), max(p.rate/batchesPerSecond, leastBatch)))
-}
-
 // now returns the name of the node that holds the rate down, or empty, and the rate. That is 0 during a
 // pause, and infinite without a limit.
 func (p *Pace) now() (slow string, rate float64) {
@@ -210,13 +195,8 @@ func (p *probe) forget() {
 	p.pings = nil
 }
 
-// isSlow reports whether 1 % of the node's answers take longer than the bound, or than twice what they took before any
-// key moved, if that is longer.
-func (p *probe) isSlow(bound time.Duration) bool {
-	return bound > 0 && p.percentile() > max(bound, 2*p.baseline)
-}
-
-// follow adjusts the rate until ctx ends.
+// follow adjusts the rate until ctx ends. A node is slow if 1 % of its answers take longer
+// than the bound, or than twice what they took before any key moved, if that is longer.
 func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 	probes := make([]*probe, len(nodes))
 	g, ctx := errgroup.WithContext(ctx)
@@ -243,7 +223,7 @@ func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 		return every(ctx, adjustInterval, func() error {
 			slow, bound := "", p.bound()
 			for _, q := range probes {
-				if q.isSlow(bound) {
+				if bound > 0 && q.percentile() > max(bound, 2*q.baseline) {
 					slow = q.node.Name
 					q.forget()
 				}

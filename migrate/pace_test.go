@@ -51,60 +51,6 @@ func TestPaceFollowsLatency(t *testing.T) {
 	}
 }
 
-// TestBatchesOfASlowPace: at a low rate, batches are small, so nodes are never kept busy for long.
-func TestBatchesOfASlowPace(t *testing.T) {
-	for speed, want := range map[Speed]int{
-		{}:                                    100,
-		{Rate: 10_000}:                        50,
-		{Rate: 10}:                            20,
-		{Rate: 1_000_000}:                     100,
-		{Latency: time.Millisecond}:           25,
-		{Latency: time.Millisecond, Rate: 10}: 20,
-	} {
-		if got := NewPace(speed).batch(100); got != want {
-			t.Errorf("%+v: batches of %d keys, expected %d", speed, got, want)
-		}
-	}
-	p := NewPace(Speed{Rate: 10})
-	if got := p.batch(5); got != 5 {
-		t.Errorf("batches of %d keys, with a limit of 5", got)
-	}
-	p.take(1000)
-	if got := p.batch(100); got != 20 {
-		t.Errorf("batches of %d keys, while others wait", got)
-	}
-	p.next = time.Now().Add(-time.Second)
-	if got := p.batch(100); got != 100 {
-		t.Errorf("batches of %d keys, although the nodes are slower than the pace", got)
-	}
-}
-
-// TestSlowNode: a node is slow if it takes longer than the bound, and more than twice as long as before any key moved.
-func TestSlowNode(t *testing.T) {
-	for _, c := range []struct {
-		now, before time.Duration
-		isSlow      bool
-	}{
-		{300 * time.Microsecond, 100 * time.Microsecond, false},
-		{900 * time.Microsecond, 500 * time.Microsecond, false},
-		{1100 * time.Microsecond, 500 * time.Microsecond, true},
-		{9 * time.Millisecond, 5 * time.Millisecond, false},
-		{11 * time.Millisecond, 5 * time.Millisecond, true},
-		{0, 0, false},
-	} {
-		p := &probe{baseline: c.before}
-		for range pingWindow {
-			p.pings = append(p.pings, c.now)
-		}
-		if got := p.isSlow(500 * time.Microsecond); got != c.isSlow {
-			t.Errorf("%v, before %v: %v", c.now, c.before, got)
-		}
-		if p.isSlow(0) {
-			t.Error("slow without a bound")
-		}
-	}
-}
-
 // TestPaceWaits: keys beyond the rate wait.
 func TestPaceWaits(t *testing.T) {
 	p := NewPace(Speed{Rate: 1000})

@@ -134,7 +134,7 @@ func (n *Node) SetPace(
 }
 
 // DefaultLatency is what nodes may take to answer PING while keys move, unless an operator says otherwise.
-const DefaultLatency = 500 * time.Microsecond
+const DefaultLatency = 2 * time.Millisecond
 
 // PaceOf returns the pace at which the keys of a change move: what was said last, or what its plan says.
 func PaceOf(of *register.Change) (register.Pace, error) {

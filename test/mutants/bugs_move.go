@@ -142,16 +142,6 @@ var inMove = []bug{
 		"./test", "TestFunctionsMove",
 	},
 	{
-		"batches are as large at a low rate as at a high one", "migrate/pace.go",
-		"max(p.rate/batchesPerSecond, leastBatch)", "max(p.rate, leastBatch)",
-		"./migrate", "TestBatchesOfASlowPace",
-	},
-	{
-		"batches stay small although the nodes are too far away for the rate", "migrate/pace.go",
-		"	if !p.next.IsZero() && p.next.Before(time.Now()) {", "	if p.rate < 0 {",
-		"./migrate", "TestBatchesOfASlowPace",
-	},
-	{
 		"a slow node does not slow the mover down", "migrate/pace.go",
 		"p.rate/2, slow", "p.rate, slow",
 		"./migrate", "TestPaceFollowsLatency",

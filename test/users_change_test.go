@@ -98,7 +98,7 @@ func TestUserFileErrorsLikeRedis(t *testing.T) {
 		t.Errorf("no file:\nkeyway %s\nRedis  %s", got, want)
 	}
 	if got := redistest.Ask(keyway, "ACL", "LIST").String(); got != before {
-		t.Errorf("the users have changed to %s", got)
+		t.Errorf("the users were %s, and are %s now", before, got)
 	}
 }
 

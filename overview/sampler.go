@@ -136,11 +136,16 @@ func (s *Sampler) Sample(ctx context.Context) {
 	}
 }
 
-// add keeps a sample. s.mu must be locked.
+// add keeps a sample. It drops one that follows the last one at once, because that was late: commands of seconds
+// would count as those of milliseconds. The next sample includes them. s.mu must be locked.
 func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
+	at := s.o.Now()
+	if n := len(s.samples); n > 0 && at.Sub(s.samples[n-1].at) < Interval/2 {
+		return
+	}
 	all := metrics.Sum(threads)
 	now := sample{
-		at: s.o.Now(), counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
+		at: at, counters: all.Counters, gauges: all.Gauges, isWhole: all.Covered, layout: all.Layout,
 		problems: LockProblems(&all), memory: memory, commands: all.Commands, paused: all.Paused,
 		users: all.Users, callers: all.Callers,
 	}

@@ -313,6 +313,26 @@ func ofParts(s *overview.State, now, before exposition) (all []figure) {
 	return append(all, figure{"by name", calls, s.Now.Commands}, figure{"by thread", threads, s.Now.Commands})
 }
 
+// TestSamplesThatAreLate: on a machine without processor time a sample is late, and the next one comes right after
+// it. The history must not show the commands of seconds as if they were of that moment.
+func TestSamplesThatAreLate(t *testing.T) {
+	p := newPool(t, 1, 1)
+	p.pass(t)
+	for _, d := range []time.Duration{3 * time.Second, 10 * time.Millisecond, 990 * time.Millisecond} {
+		p.now = p.now.Add(d)
+		p.threads[0].Calls[0] += 100 // those of the second sample were counted before it
+		p.threads[0].Nodes[0].Requests += 100
+		p.Sample(t.Context())
+	}
+	s := p.State()
+	if got := fmt.Sprint(s.History.Commands); got != "[33.333332 33.333332 33.333332 200]" {
+		t.Errorf("history %s", got)
+	}
+	if s.Now.Commands != 75 || s.Nodes[0].Commands != 75 {
+		t.Errorf("%v commands per second, node: %v", s.Now.Commands, s.Nodes[0].Commands)
+	}
+}
+
 // TestSamplesThatAreMissing: while the threads do not answer, that is the first problem, and State answers all
 // the same. Later the history has a point for each second, and no rate counts the pause twice.
 func TestSamplesThatAreMissing(t *testing.T) {
@@ -381,8 +401,11 @@ func TestRunEnds(t *testing.T) {
 		p := newPool(t, 1, 1)
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second+time.Millisecond)
 		defer stop()
-		p.Run(ctx)
-		if n := len(p.State().History.Commands); n != 10 {
+		sampler := overview.NewSampler(overview.Options{ // with the clock by which Run ticks
+			Source: p, Table: func() *router.Table { return p.table }, About: func() overview.About { return p.about },
+		})
+		sampler.Run(ctx)
+		if n := len(sampler.State().History.Commands); n != 10 {
 			t.Errorf("%d points, want 10", n)
 		}
 	})

@@ -173,12 +173,13 @@ func (s *shifts) await(state changes.State) {
 	})
 }
 
-// The bytes of a command's output after which it stops: the first line is printed when all keyways are
-// prepared, and the second one when all hold their commands.
+// The bytes of a command's output after which it stops: the first line is printed at once, the second one when all
+// keyways are prepared, and the third one when all hold their commands.
 const (
-	beforePrepared = 0
-	beforeHeld     = 60
-	never          = 1000
+	beforePrepared = len("changing the layout from ring of a, b, c (placement 0123456789ab) " +
+		"to slots of a, b, d (placement 0123456789ab)\n")
+	beforeHeld = beforePrepared + 60
+	never      = 1000
 )
 
 // begin starts keyway switch from the layout that is in force to the other one. It stops when it has

@@ -18,6 +18,7 @@ const (
 	firstPause = time.Second // after a failure
 	maxPause   = 30 * time.Second
 	flipTime   = 5 * time.Second  // to make nodes enter the epoch that have stayed behind
+	keepTime   = 2 * time.Second  // between two looks at whether all nodes are in the epoch
 	retryTime  = 10 * time.Second // for a node that cannot be reached, without asking where the nodes are
 	stuckTime  = 20 * time.Second // without getting on
 	// failsAgain is longer than an attempt takes that fails as the one before, such as one to reach a replica.
@@ -164,6 +165,20 @@ func (j *job) flip(ctx context.Context, w *Work) error {
 		return err
 	}
 	return (&switching.Driver{Home: w.Home, Nodes: w.Nodes}).Flip(ctx, to)
+}
+
+// keep makes nodes enter the epoch that have lost it, until ctx ends. An attempt does so only when it begins, and a pause
+// may last for days: keyways do not use a node meanwhile that has started empty.
+func (j *job) keep(ctx context.Context) {
+	for goesOn(ctx, keepTime) {
+		w, err := j.find(ctx)
+		if err == nil {
+			err = j.flip(ctx, w)
+		}
+		if err != nil && ctx.Err() == nil { // the attempt tells of it, and keyway status
+			j.log.Debug("cannot make all nodes enter the epoch of the change", "epoch", j.epoch, "error", err)
+		}
+	}
 }
 
 // resumed blocks while keys should not move.

@@ -190,10 +190,11 @@ func (m *mover) find(ctx context.Context) bool {
 }
 
 // restores gives a home that has lost the records of the change, such as one that has started empty, what it said
-// when it was last looked at. Without them, a pause would be over. It returns false if the home needs nothing.
+// when it was last looked at. Without them, a pause would be over. Another keyway may have done so that has not seen
+// the pause. It returns false if the home needs nothing.
 func (m *mover) restores(ctx context.Context, of *register.Change) bool {
 	last := &m.seen.Change
-	if of.Plan != nil || last.Plan == nil || last.Epoch != m.work.Epoch {
+	if of.Plan != nil && of.Paces >= last.Paces || last.Plan == nil || last.Epoch != m.work.Epoch {
 		return false
 	}
 	if err := m.work.Home.Restore(ctx, last); err != nil {
@@ -240,7 +241,11 @@ func (m *mover) begin(ctx context.Context, drained []string) {
 		find: m.Find, epoch: m.work.Epoch, keyways: m.Keyways, pace: m.pace, log: m.Log, drained: drained, stop: stop,
 		got: time.Now(), doing: Progress{Left: Unknown},
 	}
-	m.job.ended.Go(func() { m.job.run(ctx) })
+	m.job.ended.Go(func() {
+		defer stop() // it needs the nodes no longer
+		m.job.run(ctx)
+	})
+	m.job.ended.Go(func() { m.job.keep(ctx) })
 }
 
 // rest ends that. What the job has done since it was last looked at is seen, too.

@@ -186,7 +186,9 @@ func (n *Node) Restore(ctx context.Context, former *register.Change) error {
 	})
 }
 
-// inherited returns the records of a change that its former home has and the present one lacks.
+// inherited returns the records of a change that its former home has and the present one lacks. A pace comes behind
+// the plan: what a home without a plan says, somebody has said since the records were lost. Where a plan is there, a
+// keyway may have given the home both that had not seen the last pace.
 func inherited(former, own *register.Change) (codes []string, err error) {
 	add := func(code string, failed error) { codes, err = append(codes, code), cmp.Or(err, failed) }
 	if former.Decision != register.Undecided && own.Decision == register.Undecided {
@@ -195,7 +197,11 @@ func inherited(former, own *register.Change) (codes []string, err error) {
 	if former.Plan != nil && own.Plan == nil {
 		add(former.Plan.Code())
 	}
-	if former.Pace != nil && own.Pace == nil { // otherwise the present one's is newer
+	switch {
+	case former.Paces <= 0 || own.Paces > former.Paces || own.Plan != nil && own.Paces == former.Paces:
+	case own.Paces > 0 && own.Plan == nil:
+		add(own.Pace.Code(former.Epoch, former.Paces+1))
+	default:
 		add(former.Pace.Code(former.Epoch, former.Paces))
 	}
 	for _, name := range former.Drained {

@@ -164,8 +164,13 @@ func TestHomeInherits(t *testing.T) {
 		t.Errorf("it gets %q", got)
 	}
 	entered.Paces, entered.Pace, entered.Drained = 1, &register.Pace{}, []string{"b"}
-	if got := names(entered); !slices.Equal(got, []string{all[0], all[1], all[4]}) {
+	said := []string{all[0], all[1], "keyway_4_pace_4", all[4]}
+	if got := names(entered); !slices.Equal(got, said) {
 		t.Errorf("after another pace, it gets %q", got)
+	}
+	entered.Plan, entered.Decision = former.Plan, former.Decision
+	if got := names(entered); !slices.Equal(got, []string{all[1], all[3]}) {
+		t.Errorf("where somebody else has given it the pace before the last, it gets %q", got)
 	}
 	if got := names(former); len(got) > 0 {
 		t.Errorf("although it has all, it gets %q", got)

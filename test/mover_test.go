@@ -435,6 +435,12 @@ func TestHomeStartsEmpty(t *testing.T) {
 	redistest.Eventually(t, 30*time.Second, "the empty home says the same", func() bool {
 		return hasRecord(home, "keyway_1") && knows()
 	})
+	for i := range 10 {
+		key := fmt.Sprint("absent:", i)
+		redistest.Eventually(t, 30*time.Second, "keyways use it", func() bool {
+			return redistest.Ask(m.keyways[0].Addr, "GET", key).Null
+		})
+	}
 	m.must("rate", "unlimited", "-c", m.newFile)
 	m.must("resume", "-c", m.newFile)
 	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {

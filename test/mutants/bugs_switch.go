@@ -59,7 +59,12 @@ var inSwitch = []bug{
 	},
 	{
 		"the pause of a change ends when its home is another node", "switching/records.go",
-		"	if former.Pace != nil && own.Pace == nil {", "	if false {",
+		"	case former.Paces <= 0 || ", "	case former.Paces > 0 || ",
+		"./switching", "TestHomeInherits",
+	},
+	{
+		"a home that starts empty keeps the pace before the pause", "switching/records.go",
+		"own.Plan != nil && own.Paces == former.Paces:", "own.Plan != nil && own.Paces > 0:",
 		"./switching", "TestHomeInherits",
 	},
 	{

@@ -318,8 +318,8 @@ const lookInterval = time.Second
 // reloadOn reloads when a signal arrives, and when the contents of the watched files have
 // changed: of the configuration with `watch: true`, and of files with passwords and certificates.
 func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
-	ticker := time.NewTicker(lookInterval)
-	defer ticker.Stop()
+	look := time.NewTimer(lookInterval)
+	defer look.Stop()
 	read := contentsOf(watchedBy(r.file, r.configs()))
 	r.read.Store(&read)
 	seen := read
@@ -330,15 +330,16 @@ func (r *running) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-signals:
 			report, err := r.reload(ctx, "SIGHUP", false) // it logs its error
 			r.signalled("reload", audit.ViaSignal, report, err)
-		case <-ticker.C:
+		case <-look.C:
 			now := contentsOf(watchedBy(r.file, r.configs()))
-			// The contents have to be the same in two looks: a file that is being written
-			// is incomplete.
+			// The contents have to be the same in two looks: a file that is being written is incomplete. A ticker
+			// that was late would look twice at once.
 			if now == seen && now != *r.read.Load() {
 				report, err := r.reload(ctx, "a changed file", false)
 				r.signalled("reload", audit.ViaFile, report, err)
 			}
 			seen = now
+			look.Reset(lookInterval)
 		}
 	}
 }

@@ -167,8 +167,8 @@ func (j *job) flip(ctx context.Context, w *Work) error {
 	return (&switching.Driver{Home: w.Home, Nodes: w.Nodes}).Flip(ctx, to)
 }
 
-// keep makes nodes enter the epoch that have lost it, until ctx ends. An attempt does so only when it begins, and a pause
-// may last for days: keyways do not use a node meanwhile that has started empty.
+// keep makes nodes enter the epoch that have lost it, until ctx ends. An attempt does so only when it begins, and a
+// pause may last for days: keyways do not use a node meanwhile that has started empty.
 func (j *job) keep(ctx context.Context) {
 	for goesOn(ctx, keepTime) {
 		w, err := j.find(ctx)

@@ -69,13 +69,29 @@ func (o Options) answer(c redcon.Conn, cmd redcon.Command) {
 	case "command":
 		c.WriteArray(0)
 	case "client":
-		c.WriteString("OK") // CLIENT SETINFO and the like
+		answerClient(c, cmd.Args)
 	case "quit":
 		c.WriteString("OK")
 		c.Close()
 	default:
 		c.WriteError(fmt.Sprintf("ERR keyway: the console has no command '%.64s'; try KEYWAY HELP",
 			resp.Printable(cmd.Args[0])))
+	}
+}
+
+// answerClient answers what libraries send when they connect. OK to another subcommand, such as KILL, would say that it
+// was done.
+func answerClient(c redcon.Conn, args [][]byte) {
+	if len(args) == 1 {
+		c.WriteError("ERR wrong number of arguments for 'client' command")
+		return
+	}
+	switch sub := args[1]; strings.ToLower(string(sub)) {
+	case "setinfo", "setname":
+		c.WriteString("OK")
+	default:
+		c.WriteError(fmt.Sprintf("ERR keyway: the console has no command 'CLIENT %.64s'; try KEYWAY HELP",
+			resp.Printable(sub)))
 	}
 }
 

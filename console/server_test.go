@@ -90,6 +90,8 @@ func TestConsole(t *testing.T) {
 	c.expect("PING\r\n*2\r\n$4\r\nPI", "+PONG")
 	c.expect("NG\r\n$2\r\nhi\r\n", "$2", "hi")
 	c.expect("COMMAND DOCS\r\nCLIENT SETINFO LIB-NAME x\r\n", "*0", "+OK")
+	c.expect("CLIENT SETNAME x\r\nCLIENT KILL ID 1\r\nCLIENT\r\n", "+OK",
+		"-ERR keyway: the console has no command 'CLIENT KILL'", "-ERR wrong number of arguments")
 	c.expect("KEYWAY STATUS\r\n", "-ERR keyway: choose a pool first: KEYWAY POOL")
 	c.expect("KEYWAY POOL\r\n", "*2", "$3", "one", "$3", "two")
 	c.expect("KEYWAY POOL three\r\n", "-ERR keyway: there is no such pool")

@@ -165,6 +165,16 @@ func TestCommandsThatAct(t *testing.T) {
 	if out, status := keyway(t, "kill", "x"); status != 1 || !strings.Contains(out, "write the ID of a client") {
 		t.Errorf("keyway kill x ends with %d: %s", status, out)
 	}
+	for _, args := range [][]string{
+		{"kill", "1", "--admin", r.admin, "--token-file", "no-such.token"},
+		{"kill", "1", "--admin", "https://" + r.admin, "--token-file", token},
+		{"clients", "--admin", "https://" + r.admin},
+	} {
+		out, status := keyway(t, append(args, "-c", "no-such-file.yml")...)
+		if status != 1 || strings.Contains(out, "; start ") {
+			t.Errorf("keyway %q says of a keyway that runs, with status %d: %s", args, status, out)
+		}
+	}
 	for _, args := range [][]string{{"route", "key"}, {"kill", "1"}, {"clients"}, {"reload"}} {
 		out, status := keyway(t, append(args, "-c", "no-such-file.yml")...)
 		if status != 1 || !strings.Contains(out, "--config; or ") || !strings.Contains(out, "with --admin") {

@@ -221,6 +221,16 @@ func remedyOf(err error) string {
 	return ""
 }
 
+// orStart says behind an error of call that keyway may not run, unless the error is of what was asked with, such as
+// the file of the token, or says already what to do.
+func orStart(err error, start string) error {
+	var failed *url.Error
+	if !errors.As(err, &failed) || remedyOf(err) != "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s, or name its admin address with --admin", err, start)
+}
+
 // askTimeout is the time that a keyway gets to answer a question of plan.
 const askTimeout = 10 * time.Second
 
@@ -299,7 +309,7 @@ func askRunning(ctx context.Context, a *access, addr, page string, read func(io.
 	status, text, err := a.call(ctx, http.MethodGet, addr, page, nil)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w; start keyway, or name its admin address with --admin", err)
+		return orStart(err, "start keyway")
 	case status == http.StatusBadRequest || status == http.StatusServiceUnavailable:
 		return fmt.Errorf("keyway at %s: %s", addr, text)
 	case status != http.StatusOK:

@@ -96,7 +96,7 @@ func (a *access) adminAddr(file, named, signal string) (string, error) {
 func (a *access) order(ctx context.Context, w io.Writer, addr, page, done string) error {
 	status, text, err := a.call(ctx, http.MethodPost, addr, page, nil)
 	if err != nil {
-		return fmt.Errorf("%w; start it, or name its admin address with --admin", err)
+		return orStart(err, "start it")
 	}
 	switch status {
 	case http.StatusOK:

@@ -111,12 +111,38 @@ func TestTop(t *testing.T) {
 		t.Errorf("sorted by the next column: %s", got)
 	}
 	answer = false
+	never := Top{View: Nodes, Source: top.Source}
+	never.ask(t.Context())
+	if got := never.page(Width, 0, Style{})[0]; got != "no answer yet: context deadline exceeded" {
+		t.Errorf("before the first answer: %s", got)
+	}
 	got := page()
 	if !strings.Contains(got, "no answer for 0s: context deadline exceeded") || !strings.Contains(got, "get") {
 		t.Errorf("without an answer: %s", got)
 	}
 	if !top.press('x') || top.press('q') {
 		t.Error("it does not end with q alone")
+	}
+}
+
+// TestTopOfAnySize: a terminal that says that it has no rows or no columns gets a page of the usual size.
+func TestTopOfAnySize(t *testing.T) {
+	top := Top{View: Nodes, Source: func(context.Context, string, url.Values) ([]byte, error) {
+		return []byte(`{"version":"1.2.3","nodes":[{"name":"a","state":"ready"}]}`), nil
+	}}
+	top.ask(t.Context())
+	usual := top.screen(Width, 24, Style{})
+	if !strings.Contains(usual, "keyway 1.2.3") || !strings.Contains(usual, "\x1b[24;1Hn nodes") ||
+		!strings.Contains(usual, "q quit") {
+		t.Errorf("the usual size: %q", usual)
+	}
+	for _, size := range [][2]int{{0, 0}, {0, 24}, {Width, 0}} {
+		if got := top.screen(size[0], size[1], Style{}); got != usual {
+			t.Errorf("of %d columns and %d rows: %q", size[0], size[1], got)
+		}
+	}
+	for _, size := range [][2]int{{1, 1}, {1, 24}, {2, 2}, {Width, 1}} {
+		top.screen(size[0], size[1], Style{})
 	}
 }
 

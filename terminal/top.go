@@ -80,7 +80,11 @@ func (t *Top) ask(ctx context.Context) {
 func (t *Top) page(width, height int, style Style) []string {
 	lines := Header(&t.state, width, style)
 	if t.err != nil {
-		lines = wrapped(fmt.Sprintf("no answer for %s: %v", age(time.Since(t.at).Seconds()), t.err), width, "  ")
+		since := "yet"
+		if !t.at.IsZero() {
+			since = "for " + age(time.Since(t.at).Seconds())
+		}
+		lines = wrapped(fmt.Sprintf("no answer %s: %v", since, t.err), width, "  ")
 		lines[0] = style.bad(lines[0])
 	}
 	rows := slices.Clone(t.rows)
@@ -154,7 +158,18 @@ func (t *Top) press(key byte) bool {
 func (t *Top) draw(out *os.File, style Style) {
 	width, height, err := term.GetSize(int(out.Fd()))
 	if err != nil {
-		width, height = Width, 24
+		width, height = 0, 0
+	}
+	_, _ = io.WriteString(out, t.screen(width, height, style)) // a terminal that is gone ends ctx
+}
+
+// screen returns what draws the page and the menu below it. A terminal that does not know its size has the usual one.
+func (t *Top) screen(width, height int, style Style) string {
+	if width <= 0 {
+		width = Width
+	}
+	if height <= 0 {
+		height = 24
 	}
 	var b strings.Builder
 	b.WriteString("\x1b[H")
@@ -167,6 +182,10 @@ func (t *Top) draw(out *os.File, style Style) {
 		menu = append(menu, fmt.Sprintf("%c %s", k.key, k.view.Name))
 	}
 	menu = append(menu, "s sort", "q quit")
-	fmt.Fprintf(&b, "\x1b[%d;1H%s", height, style.title(shortened(strings.Join(menu, "  "), width)))
-	_, _ = io.WriteString(out, b.String()) // a terminal that is gone ends ctx
+	text := strings.Join(menu, "  ")
+	if len(text) > width { // 80 columns have room for all keys, but not for the gaps
+		text = strings.Join(menu, " ")
+	}
+	fmt.Fprintf(&b, "\x1b[%d;1H%s", height, style.title(shortened(text, width)))
+	return b.String()
 }

@@ -22,7 +22,7 @@ import (
 func (p *served) newSampler() *overview.Sampler {
 	return overview.NewSampler(overview.Options{
 		Source: p.srv, Table: p.srv.Table, About: p.about, Events: p.newestEvents,
-		Memory: func() int64 { return machine.Resident(os.DirFS("/")) },
+		Memory: func() int64 { return machine.Resident(os.DirFS("/")) }, Losses: p.of.losses,
 	})
 }
 
@@ -180,8 +180,24 @@ func (p *served) problems(cfg *config.Config) (all []overview.Problem) {
 			add(overview.Warn, "", "replace the file", "%s: %s", f.File, warning)
 		}
 	}
-	if n := p.of.out.lines.Dropped(); n > 0 {
-		add(overview.Warn, "", "what reads keyway's log must be faster", "%d log lines were dropped", n)
-	}
 	return all
+}
+
+// losses returns what all pools share and lose.
+func (r *running) losses() []overview.Loss {
+	loss := func(count uint64, text, help string) overview.Loss {
+		return overview.Loss{Count: count, Problem: overview.Problem{Severity: overview.Warn, Text: text, Help: help}}
+	}
+	traces, lines := &r.follow.counts, &r.follow.lines.Counts
+	return []overview.Loss{
+		loss(r.out.lines.Dropped(), "log lines are dropped", "what reads keyway's log must be faster"),
+		loss(r.audit.lines.Dropped(), "what operators do cannot be written to audit.file", "keyway's log says why"),
+		loss(lines.Failed.Load(), "the access log cannot be written", "keyway's log says why"),
+		loss(lines.Dropped.Load(), "lines of the access log are dropped",
+			"write it to a faster disk, or let it have fewer commands: access_log.one_in"),
+		loss(traces.Failed.Load(), "traces cannot be sent", "see whether the collector at traces.endpoint runs; "+
+			"keyway's log says more"),
+		loss(traces.Dropped.Load(), "traces are dropped",
+			"see whether the collector at traces.endpoint is fast enough, or record fewer commands: traces.one_in"),
+	}
 }

@@ -158,6 +158,7 @@ func (s *Sampler) problems(state *State, others []Problem, at time.Time) []Probl
 		all = append(all, now.problems...)
 	}
 	all = append(all, state.Now.problems(state.Threads)...)
+	all = append(all, s.losses.problems(at)...)
 	all = append(all, others...)
 	if of := state.Switch; of != nil && of.Waits {
 		all = append(all, Problem{Severity: Warn, Text: "the keys of the change do not move",

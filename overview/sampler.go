@@ -40,6 +40,7 @@ type Options struct {
 	About  func() About            // called for each State
 	Events func(count int) []Event // the last ones, the newest first; may be nil
 	Memory func() int64            // of the process, in bytes; 0: not known; may be nil
+	Losses func() []Loss           // always in the same order; may be nil
 	Now    func() time.Time        // the clock; nil: that of the system
 }
 
@@ -67,6 +68,7 @@ type Sampler struct {
 	nodes   map[nodeKey]*node
 	used    []time.Time // when each command was last used, by its ID
 	history history
+	losses  losses
 	places  places
 }
 
@@ -169,6 +171,11 @@ func (s *Sampler) add(threads []metrics.Snapshot, memory int64) {
 		s.samples = append(s.samples, now)
 	}
 	s.sampleNodes(all.Nodes, now.at)
+	told := []Loss{refusedClients(&all.Counters)}
+	if s.o.Losses != nil {
+		told = append(told, s.o.Losses()...)
+	}
+	s.losses.add(told, at)
 }
 
 // compare keeps what has happened between two samples in a row.

@@ -65,11 +65,15 @@ func newPool(t testing.TB, threads, nodes int) *pool {
 		}
 		p.threads = append(p.threads, s)
 	}
-	p.Sampler = overview.NewSampler(overview.Options{
-		Source: p, Table: func() *router.Table { return p.table }, Now: func() time.Time { return p.now },
-		About: func() overview.About { return p.about }, Memory: func() int64 { return 5 << 20 },
-	})
+	p.Sampler = p.sampler(nil)
 	return p
+}
+
+func (p *pool) sampler(losses func() []overview.Loss) *overview.Sampler {
+	return overview.NewSampler(overview.Options{
+		Source: p, Table: func() *router.Table { return p.table }, Now: func() time.Time { return p.now },
+		About: func() overview.About { return p.about }, Memory: func() int64 { return 5 << 20 }, Losses: losses,
+	})
 }
 
 // pass lets a second pass, at whose end a sample is taken.

@@ -70,8 +70,9 @@ func TestDeclaredLockScripts(t *testing.T) {
 	}
 	refused()
 	r.reload(declared)
-	redistest.Eventually(t, 10*time.Second, "the lock nodes vote", func() bool {
-		return w.raw(w.keyway, []string{"EVAL", ownAcquire, "1", "lock:first", "1", "me"}) == ":0\r\n"
+	redistest.Eventually(t, 10*time.Second, "all lock nodes vote", func() bool {
+		return w.raw(w.keyway, []string{"EVAL", ownAcquire, "1", "lock:first", "1", "me"}) == ":0\r\n" &&
+			n.holding("lock:first", "me") == 5
 	})
 	for _, key := range []string{"lock:a", "own:a"} {
 		w.ownScripts(key)

@@ -167,16 +167,25 @@ func (j *job) flip(ctx context.Context, w *Work) error {
 	return (&switching.Driver{Home: w.Home, Nodes: w.Nodes}).Flip(ctx, to)
 }
 
-// keep makes nodes enter the epoch that have lost it, until ctx ends. An attempt does so only when it begins, and a
-// pause may last for days: keyways do not use a node meanwhile that has started empty.
+// keep makes nodes enter the epoch that have started empty, until ctx ends. Keyways do not use them before. An attempt
+// does the same only when it begins, and a pause may last for days.
 func (j *job) keep(ctx context.Context) {
+	failure, logged := "", ""
 	for goesOn(ctx, keepTime) {
 		w, err := j.find(ctx)
 		if err == nil {
 			err = j.flip(ctx, w)
 		}
-		if err != nil && ctx.Err() == nil { // the attempt tells of it, and keyway status
-			j.log.Debug("cannot make all nodes enter the epoch of the change", "epoch", j.epoch, "error", err)
+		if err == nil {
+			failure, logged = "", ""
+			continue
+		}
+		before := failure
+		failure = err.Error()
+		if failure == before && failure != logged { // one failure alone may be that the change is over
+			logged = failure
+			j.log.Warn("cannot make all nodes enter the epoch of the change; trying again", "epoch", j.epoch,
+				"error", err)
 		}
 	}
 }

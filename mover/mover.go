@@ -190,8 +190,8 @@ func (m *mover) find(ctx context.Context) bool {
 }
 
 // restores gives a home that has lost the records of the change, such as one that has started empty, what it said
-// when it was last looked at. Without them, a pause would be over. Another keyway may have done so that has not seen
-// the pause. It returns false if the home needs nothing.
+// when it was last looked at. Without them, a pause would be over. If a keyway has restored them that had not seen the
+// last pace, this adds it. It returns false if the home needs nothing.
 func (m *mover) restores(ctx context.Context, of *register.Change) bool {
 	last := &m.seen.Change
 	if of.Plan != nil && of.Paces >= last.Paces || last.Plan == nil || last.Epoch != m.work.Epoch {
@@ -242,7 +242,7 @@ func (m *mover) begin(ctx context.Context, drained []string) {
 		got: time.Now(), doing: Progress{Left: Unknown},
 	}
 	m.job.ended.Go(func() {
-		defer stop() // it needs the nodes no longer
+		defer stop() // keep, too
 		m.job.run(ctx)
 	})
 	m.job.ended.Go(func() { m.job.keep(ctx) })

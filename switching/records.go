@@ -186,9 +186,9 @@ func (n *Node) Restore(ctx context.Context, former *register.Change) error {
 	})
 }
 
-// inherited returns the records of a change that its former home has and the present one lacks. A pace comes behind
-// the plan: what a home without a plan says, somebody has said since the records were lost. Where a plan is there, a
-// keyway may have given the home both that had not seen the last pace.
+// inherited returns the records of a change that its former home has and the present one lacks. Its plan is written
+// before its pace. So a pace without a plan is an operator's, newer than the former ones, and becomes the last. With a
+// plan, it may come from a keyway that had not seen the last one.
 func inherited(former, own *register.Change) (codes []string, err error) {
 	add := func(code string, failed error) { codes, err = append(codes, code), cmp.Or(err, failed) }
 	if former.Decision != register.Undecided && own.Decision == register.Undecided {
@@ -198,10 +198,9 @@ func inherited(former, own *register.Change) (codes []string, err error) {
 		add(former.Plan.Code())
 	}
 	switch {
-	case former.Paces <= 0 || own.Paces > former.Paces || own.Plan != nil && own.Paces == former.Paces:
-	case own.Paces > 0 && own.Plan == nil:
+	case own.Plan == nil && own.Pace != nil && former.Paces >= own.Paces:
 		add(own.Pace.Code(former.Epoch, former.Paces+1))
-	default:
+	case former.Pace != nil && former.Paces > own.Paces:
 		add(former.Pace.Code(former.Epoch, former.Paces))
 	}
 	for _, name := range former.Drained {

@@ -175,4 +175,9 @@ func TestHomeInherits(t *testing.T) {
 	if got := names(former); len(got) > 0 {
 		t.Errorf("although it has all, it gets %q", got)
 	}
+	own := former
+	former.Paces, former.Pace = 4, nil // it could not be read
+	if got := names(own); len(got) > 0 {
+		t.Errorf("without a pace that can be read, it gets %q", got)
+	}
 }

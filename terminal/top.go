@@ -163,7 +163,8 @@ func (t *Top) draw(out *os.File, style Style) {
 	_, _ = io.WriteString(out, t.screen(width, height, style)) // a terminal that is gone ends ctx
 }
 
-// screen returns what draws the page and the menu below it. A terminal that does not know its size has the usual one.
+// screen returns what draws the page, and the menu below it. A width or height of 0 or less is unknown: it is Width or
+// 24 then.
 func (t *Top) screen(width, height int, style Style) string {
 	if width <= 0 {
 		width = Width

@@ -32,7 +32,7 @@ func TestLossesAreProblems(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	redistest.Dial(t, k.Addr)
+	redistest.Dial(t, k.Addr) // the last client that is let in
 	for _, text := range []string{
 		"new clients are refused, because clients.max is reached", "the access log cannot be written",
 		"what operators do cannot be written to audit.file", "traces cannot be sent",

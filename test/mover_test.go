@@ -430,11 +430,14 @@ func TestHomeStartsEmpty(t *testing.T) {
 	redistest.Eventually(t, 30*time.Second, "the home says how far the change is", knows)
 	at := slices.IndexFunc(m.nodes, func(n *redistest.Node) bool { return hasRecord(n, "keyway_1_plan") })
 	home := m.nodes[at]
-	home.Kill()
-	home.Run()
-	redistest.Eventually(t, 30*time.Second, "the empty home says the same", func() bool {
-		return hasRecord(home, "keyway_1") && knows()
-	})
+	m.knowPace(home, 2)
+	for range 2 { // the second time, whoever moves keys does nothing but wait for the end of the pause
+		home.Kill()
+		home.Run()
+		redistest.Eventually(t, 30*time.Second, "the empty home says the same", func() bool {
+			return hasRecord(home, "keyway_1") && knows()
+		})
+	}
 	for i := range 10 {
 		key := fmt.Sprint("absent:", i)
 		redistest.Eventually(t, 30*time.Second, "keyways use it", func() bool {
@@ -445,5 +448,44 @@ func TestHomeStartsEmpty(t *testing.T) {
 	m.must("resume", "-c", m.newFile)
 	redistest.Eventually(t, 30*time.Second, "the change is done", func() bool {
 		return m.status(m.oldFile).State == switching.Done
+	})
+}
+
+// knowPace waits until as many keyways say at the home of the change that they obey its first pace.
+func (m *moves) knowPace(home *redistest.Node, keyways int) {
+	m.t.Helper()
+	redistest.Eventually(m.t, 30*time.Second, "the keyways obey the pace", func() bool {
+		return strings.Count(home.Do("CLIENT", "LIST").Text, "&pace=1") == keyways
+	})
+}
+
+// TestPauseOutlastsItsHome: the home of a change comes back without its data, and gets its records from a keyway that
+// was frozen when the pause was ordered. The other one adds the pause.
+func TestPauseOutlastsItsHome(t *testing.T) {
+	t.Parallel()
+	redistest.OfAProcess(t)
+	m := newMoves(t, 2, 5_000) // more than move in the meantime
+	m.must("switch", "--rate", "1", m.oldFile, m.newFile)
+	at := slices.IndexFunc(m.nodes, func(n *redistest.Node) bool { return hasRecord(n, "keyway_1_plan") })
+	home, knows, lags := m.nodes[at], m.keyways[0], m.keyways[1]
+	redistest.Eventually(t, 30*time.Second, "both take part", func() bool {
+		return strings.Count(home.Do("CLIENT", "LIST").Text, "epoch=1") >= 2 && m.status(m.oldFile).By != nil
+	})
+	lags.Freeze()
+	m.must("pause", "-c", m.oldFile)
+	m.knowPace(home, 1)
+	knows.Freeze()
+	home.Kill()
+	home.Run()
+	lags.Thaw()
+	redistest.Eventually(t, 30*time.Second, "the home has its plan again", func() bool {
+		return hasRecord(home, "keyway_1_plan")
+	})
+	if hasRecord(home, "keyway_1_pace_1") {
+		t.Error("a keyway that was frozen knows the pause")
+	}
+	knows.Thaw()
+	redistest.Eventually(t, 30*time.Second, "the change is paused again", func() bool {
+		return hasRecord(home, "keyway_1_pace_1") && m.status(m.oldFile).Pace.Paused
 	})
 }

@@ -8,6 +8,11 @@ var inOverview = []bug{
 		"./overview", "TestFrozenNodeStandsOut",
 	},
 	{
+		"nobody is told what is being lost", "overview/now.go",
+		"	all = append(all, s.losses.problems(at)...)\n", "",
+		"./overview", "TestLosses",
+	},
+	{
 		"the reason why a node is away is that of the last attempt to connect", "overview/nodes.go",
 		`n.cause == "" || now.Reason != "" && !pool.IsNoAnswer(now.Reason)`,
 		`now.Reason != "" || pool.IsNoAnswer(n.cause)`,

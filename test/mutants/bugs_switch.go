@@ -59,12 +59,12 @@ var inSwitch = []bug{
 	},
 	{
 		"the pause of a change ends when its home is another node", "switching/records.go",
-		"	case former.Paces <= 0 || ", "	case former.Paces > 0 || ",
+		"	case former.Pace != nil && former.Paces > own.Paces:", "	case false:",
 		"./switching", "TestHomeInherits",
 	},
 	{
 		"a home that starts empty keeps the pace before the pause", "switching/records.go",
-		"own.Plan != nil && own.Paces == former.Paces:", "own.Plan != nil && own.Paces > 0:",
+		"former.Pace != nil && former.Paces > own.Paces:", "former.Pace != nil && own.Pace == nil:",
 		"./switching", "TestHomeInherits",
 	},
 	{

@@ -136,7 +136,7 @@ func TestTraceOfACommand(t *testing.T) {
 	t.Parallel()
 	redistest.OfAProcess(t)
 	to, node := collectTraces(t), redistest.Start(t)
-	all := fmt.Sprintf("traces: {endpoint: %q, one_in: 1, keys: full}\n", to.URL)
+	all := fmt.Sprintf("traces: {endpoint: %q, one_in: 1, keys: full}\nslowlog: {slower_than: 1m}\n", to.URL)
 	r := startReloadable(t, redistest.Ring(node.Addr), all)
 	c := redistest.Dial(t, r.listen)
 	began := time.Now()
@@ -169,13 +169,13 @@ func TestTraceOfACommand(t *testing.T) {
 	to.find(t, "AUTH", func(of commandTrace) bool { return of.Name == "AUTH" && len(of.below) == 0 })
 
 	r.reload(fmt.Sprintf("traces: {endpoint: %q, one_in: 0}\naccess_log: {file: access.json, one_in: 0}\n"+
-		"slowlog: {slower_than: 100ms}\n", to.URL))
+		"slowlog: {slower_than: 500ms}\n", to.URL))
 	c.Expect("OK", "SET", "user:1", "a-secret-value")
-	c.Do("EVAL", redistest.BusyScript(150*time.Millisecond), "1", "user:2")
+	c.Do("EVAL", redistest.BusyScript(600*time.Millisecond), "1", "user:2")
 	slow := to.find(t, "the slow script", func(of commandTrace) bool {
 		return attribute(of.Span, "keyway.slow") == "true" && len(of.below) == 2
 	})
-	if slow.Name != "EVAL" || slow.names() != "queue node" || took(slow.below[1]) < 100*time.Millisecond ||
+	if slow.Name != "EVAL" || slow.names() != "queue node" || took(slow.below[1]) < 500*time.Millisecond ||
 		took(slow.Span) < took(slow.below[1]) || attribute(slow.Span, "keyway.key") != "" {
 		t.Errorf("%v", slow)
 	}

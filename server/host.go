@@ -26,6 +26,7 @@ type Host struct {
 	memory     giver
 	handshakes chan struct{} // tokens of the TLS handshakes with clients that compute now
 	toNodes    chan struct{} // the same with nodes, which must not wait for those of clients
+	copies     chan struct{} // the same for large commands that are copied; see enlarge
 	budget     *budget
 	open       atomic.Int64 // clients and sockets to nodes, of all servers
 	room       atomic.Int64 // the limit for these
@@ -40,6 +41,7 @@ func NewHost(cfg *config.Config) (*Host, error) {
 	threads := cfg.Threads.Count(machine.Available())
 	h := &Host{
 		handshakes: newHandshakeTokens(threads), toNodes: newHandshakeTokens(threads),
+		copies: newHandshakeTokens(threads),
 		budget: newBudget(memoryLimit(cfg)), reserved: map[*Server]int64{},
 	}
 	h.room.Store(math.MaxInt64)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -110,6 +111,7 @@ func (t *thread) Begin(now time.Duration, wall time.Time) {
 	t.worker = t.newWorker(int64(now)) // not before: time passes while other servers are made
 	t.worker.Clock = func() int64 { return int64(t.loop.Now()) }
 	t.worker.WriteNow = func(s *proxy.Session, b []byte) int { return s.Bind.(*client).writeNow(b) }
+	t.worker.Enlarge = func(b []byte, room int, done func([]byte)) { enlarge(t, b, room, done) }
 	t.BeginTurn(now, wall)
 	t.nextTick = t.now // the loop may have run for long
 }
@@ -336,3 +338,25 @@ func (t *thread) run() error {
 	}
 	return t.loop.Wait()
 }
+
+// enlarge copies b to a larger buffer beside the loop, which would serve nobody else for 50 ms or more if it copied
+// 128 MB. See [proxy.Worker].
+func enlarge(t *thread, b []byte, room int, done func(bigger []byte)) {
+	const piece = 64 << 10
+	go func() {
+		t.srv.host.copies <- struct{}{}
+		bigger := make([]byte, len(b), room)
+		for i := 0; i < len(b); i += piece {
+			copyPiece(bigger[i:], b[i:min(i+piece, len(b))])
+			runtime.Gosched() // a loop may wait for this processor
+		}
+		<-t.srv.host.copies
+		t.loop.Post(func() { done(bigger) })
+	}()
+}
+
+// copyPiece is a function because the garbage collector can stop a goroutine when it calls one, and hardly while it
+// copies. Until the goroutine stops, the collector and the loops wait.
+//
+//go:noinline
+func copyPiece(to, from []byte) { copy(to, from) }

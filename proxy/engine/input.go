@@ -171,22 +171,59 @@ func (in *inputs) keep(s *Session, b []byte) {
 		s.In = w.Buffers.GetInput(len(b))
 	}
 	if need := len(s.In) + len(b); need > cap(s.In) {
-		room := 2 * need
-		if s.partial != nil {
-			if promised := s.partial.Need(); promised >= need && promised < room {
-				room = promised
-			}
-		}
-		bigger := make([]byte, len(s.In), room)
+		bigger := make([]byte, len(s.In), roomFor(s, need))
 		copy(bigger, s.In)
 		w.Buffers.Put(s.In)
 		s.In = bigger
 	}
 	s.In = append(s.In, b...)
 	w.GrownBy += len(b)
+	in.enlarge(s)
 	if len(s.In) >= buffer.Chunk && !s.Reading() {
 		s.touch() // the shell stops to read; nothing else may happen to the session for a long time
 	}
+}
+
+// roomFor returns the size of the buffer for input of which so many bytes are there.
+func roomFor(s *Session, need int) int {
+	if s.partial != nil {
+		if promised := s.partial.Need(); promised >= need && promised < 2*need {
+			return promised
+		}
+	}
+	return 2 * need
+}
+
+const (
+	// largeInput is from which size on the shell copies input to a larger buffer: to copy 128 MB takes 50 ms or more.
+	largeInput = 1 << 20
+	// nextInput is how much room the next input needs.
+	nextInput = 128 << 10
+)
+
+// enlarge lets the shell make room for the remainder of a large command, before the next input needs it. The client is
+// not read until that is done.
+func (in *inputs) enlarge(s *Session) {
+	w := in.w
+	if w.Enlarge == nil || len(s.In) < largeInput || cap(s.In)-len(s.In) >= nextInput || s.partial == nil ||
+		s.partial.Need() <= cap(s.In) || s.Has(enlarging) {
+		return
+	}
+	s.Set(enlarging)
+	s.touch()
+	old := s.In
+	w.Enlarge(old, roomFor(s, len(old)+nextInput), func(bigger []byte) { in.enlarged(s, old, bigger) })
+}
+
+// enlarged goes on reading a client whose input was copied from old to bigger.
+func (in *inputs) enlarged(s *Session, old, bigger []byte) {
+	s.Clear(enlarging)
+	// Otherwise the client has left, or more has arrived than old had room for.
+	if len(s.In) > 0 && &s.In[0] == &old[0] {
+		in.w.Buffers.Put(old)
+		s.In = append(bigger, s.In[len(old):]...)
+	}
+	s.Wake()
 }
 
 // consumeKept dispatches the commands in s.In.

@@ -135,6 +135,7 @@ const (
 	Released                        // closed without a reply to its blocking command, which has had no effect
 	heldBack                        // its next command waits: another process takes the client over
 	OfNodes                         // its user is one of the nodes: it has a Login
+	enlarging                       // the shell copies its input to a larger buffer
 )
 
 // Has reports whether the session is in any of the states; Set and Clear change them.
@@ -143,7 +144,7 @@ func (s *Session) Set(f State)      { s.State |= f }
 func (s *Session) Clear(f State)    { s.State &^= f }
 
 // stopped are the states in which the client's next command is not dispatched.
-const stopped = Closing | Dead | Draining | Blocked | full | Stalled | Limited | heldBack
+const stopped = Closing | Dead | Draining | Blocked | full | Stalled | Limited | heldBack | enlarging
 
 // Open starts a session. peer and local are the socket's addresses, for logs and CLIENT LIST.
 func (w *Worker) Open(bind any, peer, local string) *Session {

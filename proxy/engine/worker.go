@@ -84,7 +84,11 @@ type turn struct {
 	Clock func() int64 // reads the clock that Now is from; nil: Now is exact
 	// WriteNow writes to a client's socket what it accepts at once, and returns how many bytes these are.
 	// It has no other effect. nil: the shell writes only Output.
-	WriteNow  func(s *Session, b []byte) int
+	WriteNow func(s *Session, b []byte) int
+	// Enlarge copies b to a buffer with so much room while the worker goes on, and then calls done with it in the
+	// loop, or never if the loop has ended. Only the room behind b may change meanwhile. nil: the worker copies by
+	// itself.
+	Enlarge   func(b []byte, room int, done func(bigger []byte))
 	Now       int64
 	Wall      time.Time
 	opening   int // connections that were made in this turn: the shell opens them at its end

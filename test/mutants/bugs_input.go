@@ -1,0 +1,16 @@
+package main
+
+// inInput are planted in what turns the bytes of clients into commands.
+var inInput = []bug{
+	{
+		"a thread copies large commands while others wait", "proxy/engine/input.go",
+		"if w.Enlarge == nil || len(s.In) < largeInput ||", "if w.Enlarge == nil || len(s.In) > largeInput ||",
+		"./proxy", "TestLargeCommandsAreCopiedBesideTheLoop",
+	},
+	{
+		"a client whose command has outrun its buffer is not served any more", "proxy/engine/input.go",
+		"		s.In = append(bigger, s.In[len(old):]...)\n	}\n	s.Wake()\n",
+		"		s.In = append(bigger, s.In[len(old):]...)\n		s.Wake()\n	}\n",
+		"./proxy", "TestLargeCommandsAreCopiedBesideTheLoop",
+	},
+}

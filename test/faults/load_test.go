@@ -259,6 +259,14 @@ func (h *histogram) add(d time.Duration) {
 	h.buckets[shift*32+int(us>>shift)-32].Add(1)
 }
 
+// addAll counts a command that took d, and those that the client would have sent meanwhile if it sent one in each
+// interval: without these, a pause that stops all clients would count as one slow command of each.
+func (h *histogram) addAll(d, interval time.Duration) {
+	for h.add(d); interval > 0 && d > interval; h.add(d) {
+		d -= interval
+	}
+}
+
 // join adds what other has counted.
 func (h *histogram) join(other *histogram) {
 	for i := range h.buckets {
@@ -395,7 +403,7 @@ func (c *client) talk(conn *redistest.Client) error {
 			if n == 1 {
 				l.latency[l.phase.Load()].add(elapsed)
 				if w := l.window.Load(); w != nil {
-					w.add(elapsed)
+					w.addAll(elapsed, l.pause)
 				}
 			}
 			if l.within > 0 && elapsed > l.within {

@@ -116,7 +116,7 @@ type source struct {
 	epoch     int64               // of the placement, if that is not the file's; see InEpoch
 	replaced  *Config             // the file's own placement, if another one is in force
 	older     *Config             // the placement before, while keys move from there; see InChange
-	planned   *Switch             // what the plan of that change says; nil: it is not known
+	planned   *Planned            // what the plan of that change says; nil: it is not known
 	left      []Node              // that the file lacks and the placement in force has or had; see Wishing
 }
 

@@ -163,7 +163,7 @@ func (c *Config) InEpoch(epoch int64, inForce *Config) (*Config, error) {
 
 // InChange is InEpoch while keys move from where an older placement has them, as planned says. nil: that
 // is not known.
-func InChange(c *Config, epoch int64, older, newer *Config, planned *Switch) (*Config, error) {
+func InChange(c *Config, epoch int64, older, newer *Config, planned *Planned) (*Config, error) {
 	before, err := c.InEpoch(epoch, older)
 	if err != nil {
 		return nil, err
@@ -176,8 +176,22 @@ func InChange(c *Config, epoch int64, older, newer *Config, planned *Switch) (*C
 	return next, nil
 }
 
-// Planned returns what the plan says of the change that is under way; nil: that is not known.
-func Planned(c *Config) *Switch { return c.planned }
+// Planned is what the plan of a change says of how keys move.
+type Planned struct {
+	Switch
+	Instances map[string]string // of the nodes that keys leave; see register.Options
+}
+
+// PlanOf returns what the plan says of the change that is under way; nil: that is not known.
+func PlanOf(c *Config) *Planned { return c.planned }
+
+// Instances returns what the plan says of the nodes that keys leave, by their addresses; nil: nothing.
+func Instances(c *Config) map[string]string {
+	if c.planned == nil {
+		return nil
+	}
+	return c.planned.Instances
+}
 
 // Moves returns how keys move while the layout changes: as the file says, and where it says nothing, as
 // the plan of the change does, which comes from the file of the new layout.

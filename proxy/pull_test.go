@@ -26,6 +26,8 @@ type movers struct {
 	queued  int                  // commands of the transaction that a node is in; -1: it will be discarded
 	hangs   string               // the address of the node that executes nothing in round trips
 	isFull  bool                 // they have no room for guards
+	get     string               // their reply to GET
+	info    string               // and to INFO
 	fits    int                  // keys for which a node has room in a transaction; 0: any
 	copies  map[*pool.Link]bool  // the connections to destinations
 }
@@ -151,6 +153,8 @@ func (m *movers) execute(l *pool.Link, frames string) {
 			reply = ":0\r\n"
 		case name == "EXISTS", name == "OBJECT":
 			reply = ":1\r\n"
+		case name == "GET", name == "INFO":
+			reply = map[string]string{"GET": m.get, "INFO": resp2Bulk(m.info)}[name]
 		case name == "TIME":
 			reply = "*2\r\n$4\r\n1000\r\n$1\r\n0\r\n"
 		case name == "EXEC":

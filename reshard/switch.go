@@ -319,6 +319,11 @@ func (s *Switch) begin(
 		return nil, err
 	}
 	says := wiring.Planning(s.newer)
+	if !s.older.Clustered() {
+		if says.Instances, err = switching.Instances(ctx, mastersOf(s.older, s.work.From.Table)); err != nil {
+			return nil, err
+		}
+	}
 	says.Pace, says.Planned, says.TakesBack = s.Pace, time.Now().UTC().Truncate(time.Second), s.takesBack
 	options, err := json.Marshal(says)
 	if err != nil {

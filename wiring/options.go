@@ -125,7 +125,7 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Locks:      lockRules(c),
 		WatchLocks: watch,
 		KeyTraffic: keyTraffic(c),
-		Moves:      proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember},
+		Moves:      proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember, Instances: config.Instances(c)},
 	}, nil
 }
 

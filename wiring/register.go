@@ -32,7 +32,7 @@ func InForceBy(c, current *config.Config, last Last) (*config.Config, error) {
 	switch {
 	case current != nil && last.Epoch < current.Epoch():
 		if older := config.Older(current); older != nil {
-			return config.InChange(c, current.Epoch(), older, current, config.Planned(current))
+			return config.InChange(c, current.Epoch(), older, current, config.PlanOf(current))
 		}
 		return c.InEpoch(current.Epoch(), current)
 	case last.Epoch == 0:
@@ -40,19 +40,21 @@ func InForceBy(c, current *config.Config, last Last) (*config.Config, error) {
 	}
 	planned := planned(last.Plan)
 	if planned == nil && current != nil && current.Epoch() == last.Epoch {
-		planned = config.Planned(current)
+		planned = config.PlanOf(current)
 	}
 	return served(c, last.Record, "the register of node "+last.Node, last.Done || !last.Moves(), planned)
 }
 
 // planned returns what a plan says about how keys move. It is nil if the plan is, or says nothing.
-func planned(p *register.Plan) *config.Switch {
+func planned(p *register.Plan) *config.Planned {
 	o, err := p.ReadOptions()
 	if err != nil || o.Durable == "" {
 		return nil
 	}
 	big := config.Big{Over: config.Size(o.BigOver), How: o.Big}
-	return &config.Switch{Batch: o.Batch, Durable: o.Durable, Big: big}
+	return &config.Planned{
+		Switch: config.Switch{Batch: o.Batch, Durable: o.Durable, Big: big}, Instances: o.Instances,
+	}
 }
 
 // Planning returns what a plan says about how keys move to the layout of a configuration.
@@ -66,7 +68,7 @@ func Planning(c *config.Config) register.Options {
 // served returns the configuration by which to serve c in the epoch of a record, while its change is
 // under way, as planned says, or when it is done. of says where the record is from.
 func served(
-	c *config.Config, r register.Record, of string, done bool, planned *config.Switch,
+	c *config.Config, r register.Record, of string, done bool, planned *config.Planned,
 ) (next *config.Config, err error) {
 	newer, err := Placement(r.New, of)
 	if err != nil {

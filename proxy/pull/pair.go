@@ -62,6 +62,7 @@ type pair struct {
 	until   int64  // no batch goes on before; 0: it may at once
 	failure string // why the last batch has failed
 	attempt uint64 // grows when a batch ends: later replies to it do not matter
+	former  former // the source, as long as reads may stay there
 	watched uint64 // the number of the socket over which the destination has answered; 0: none yet
 
 	seeker seeker

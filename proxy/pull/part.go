@@ -26,6 +26,7 @@ type puller struct {
 	due    []*pair   // those that are pumped when the turn ends
 	queue  []*waiter // clients, in the order in which they give up
 	fresh  []*waiter // those of them that have begun to wait in this turn
+	seen   showing
 	calls  []*waiter // calls; those of one client in the order of its commands
 	ready  []*waiter // those that need not wait any more
 	over   int       // at least as many of queue are over
@@ -128,6 +129,7 @@ func (p *puller) Leave(s *engine.Session) {
 func (p *puller) EndTurn() {
 	for i, who := range p.fresh {
 		if !who.isOver && !who.isHeld {
+			p.readOrFetch(who)
 			p.lookAhead(who.s)
 		}
 		p.fresh[i] = nil

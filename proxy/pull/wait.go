@@ -23,6 +23,8 @@ type waiter struct {
 	sorts   []*sorting   // what SORT takes from other keys, once the keys have come
 	tag     *tagged      // whose keys it stands for, if it is neither a client nor a call
 	refusal string       // the error for the client; empty: none
+	stays   *wanted      // the key, which counts as missing while it may be read where it is; nil: it comes
+	reply   []byte       // of the former node to the client's command; nil: there is none
 	epoch   uint64       // of the puller, when the keys were looked at
 	since   int64        // when it began to wait
 	until   int64        // when it gives up
@@ -50,6 +52,9 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 		switch {
 		case who.refusal != "":
 			return at, true, s.Reject(cmd, who.refusal)
+		case who.reply != nil:
+			p.answer(s, cmd, a, who)
+			return at, true, true
 		case who.epoch == p.epoch && who.missing == 0:
 			return at, false, false // it is the same command
 		}
@@ -82,7 +87,11 @@ func (p *puller) Take(s *engine.Session, cmd *command.Command, a command.Args) (
 	waiters.Set(s, who)
 	s.Set(engine.Blocked)
 	p.queue, p.fresh = append(p.queue, who), append(p.fresh, who)
-	p.fetch(who)
+	if who.stays = p.mayStay(s, cmd); who.stays == nil {
+		p.fetch(who)
+	} else {
+		who.missing++
+	}
 	return at, true, false
 }
 
@@ -294,10 +303,16 @@ func (p *puller) releaseCalls() {
 
 // lateText returns the error for a client that has waited for too long.
 func (who *waiter) lateText() string {
-	k := who.last
-	if k == nil {
+	var key, reason string
+	var of route
+	switch k := who.last; {
+	case k != nil:
+		key, of, reason = string(k.name), k.pair.route, k.pair.reason()
+	case who.stays != nil:
+		key, of = string(who.stays.key), who.stays.route
+	default:
 		return errtext.SlotUnbound
 	}
-	return "TRYAGAIN keyway: key " + errtext.Key(string(k.name)) + " is still being moved from node " +
-		k.pair.from.Label() + " to node " + k.pair.to.Label() + k.pair.reason() + "; the command was not executed"
+	return "TRYAGAIN keyway: key " + errtext.Key(key) + " is still being moved from node " +
+		of.from.Label() + " to node " + of.to.Label() + reason + "; the command was not executed"
 }

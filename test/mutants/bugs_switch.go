@@ -222,6 +222,21 @@ var inSwitch = []bug{
 		"./test/sim", "TestChangeOfLayout",
 	},
 	{
+		"a former node that was restarted answers reads", "proxy/pull/stay.go",
+		"ok && info.Instance(text) == before", "ok && info.Instance(text) != \"\"",
+		"./proxy", "TestReadOfARestartedNode",
+	},
+	{
+		"a read at the former node overtakes what its client has sent before", "proxy/pull/stay.go",
+		"!engine.IsAnswered(who.s) || ", "",
+		"./proxy", "TestReadBehindAWrite",
+	},
+	{
+		"a key that has left its former node counts as absent", "proxy/pull/stay.go",
+		"		case resp.IsNull(reply):\n", "		case false:\n",
+		"./proxy", "TestReadOfAKeyThatStays",
+	},
+	{
 		"keys that had left by an earlier epoch count as gone in the next", "proxy/pull/part.go",
 		"p.epoch, p.gone, p.swept = w.LayoutEpoch, gone{}, gone{}", "p.epoch, p.swept = w.LayoutEpoch, gone{}",
 		"./test/sim", "TestChangeOfLayout",

@@ -83,8 +83,8 @@ func runChange(seed uint64, trace *strings.Builder, f fence) (failure string, su
 	}
 	w.change.checkEnd()
 	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets, %d epochs, "+
-		"%d keys moved, %d keyways started", w.replies, w.refusals, w.unknowns, w.executed, w.redials, w.change.epoch,
-		w.change.restored, w.change.started)
+		"%d keys moved, %d read before, %d keyways started", w.replies, w.refusals, w.unknowns, w.executed,
+		w.redials, w.change.epoch, w.change.restored, w.stays, w.change.started)
 }
 
 // endFaults ends all faults, and brings all nodes and keyways into the last epoch.
@@ -219,6 +219,10 @@ func (c *change) optionsOf(k *keyway) proxy.Options {
 	o.Now = c.world.now
 	k.table = c.tableOf(k.epoch)
 	o.Backend.Epoch = k.epoch
+	o.Instances = map[string]string{}
+	for _, n := range c.world.nodes { // a restart of theirs loses nothing
+		o.Instances[n.addr] = n.redis.Instance()
+	}
 	if c.shell == nil || k.table.IsMoving() {
 		o.Backend.MinEpoch = k.epoch
 	}

@@ -61,8 +61,8 @@ func runSwitch(seed uint64, trace *strings.Builder) (failure, summary string) {
 	c.checkEnd()
 	s.stop()
 	return w.failure, fmt.Sprintf("%d replies, %d refused, %d unknown, %d executed, %d sockets, %d commands, "+
-		"epoch %d, %d changes, %d keys moved, %d keyways started", w.replies, w.refusals, w.unknowns, w.executed,
-		w.redials, s.begun, c.epoch, len(s.decided), c.restored, c.started)
+		"epoch %d, %d changes, %d keys moved, %d read before, %d keyways started", w.replies, w.refusals, w.unknowns,
+		w.executed, w.redials, s.begun, c.epoch, len(s.decided), c.restored, w.stays, c.started)
 }
 
 // goOn lets one step of time pass for all processes.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/test/sim/model"
 )
 
@@ -166,6 +167,14 @@ func (c *change) executing(n *node, conn *model.Conn, args, keys []string) {
 	}
 	l.pulls = l.pulls || slices.Contains(pulling, args[0]) || len(keys) > 0 && isGuard(keys[0])
 	c.byClient = !l.pulls && args[0] != "WATCH" && args[0] != "EXISTS"
+	if args[0] == "GET" && c.leaves(n, keys[0]) && !l.isClients() {
+		c.byClient = false
+		if c.has(n, keys[0]) { // it has not left, so this is the reply for the client
+			w.stays++
+			c.compare(n, keys[0], args)
+		}
+		return
+	}
 	if args[0] == "RESTORE" {
 		c.restored++
 	}
@@ -183,6 +192,31 @@ func (c *change) executing(n *node, conn *model.Conn, args, keys []string) {
 			c.record(k, tag)
 		}
 	}
+}
+
+// isClients reports whether a worker sends clients' commands over a link.
+func (l *link) isClients() bool {
+	if l.owner == nil {
+		return false
+	}
+	is := func(c *pool.Conn) bool { return &c.Link == l.conn }
+	for _, n := range l.owner.Nodes {
+		if slices.ContainsFunc(n.Shared.Conns, is) || slices.ContainsFunc(n.Shared.Retired, is) {
+			return true
+		}
+		for _, use := range n.InUse {
+			if is(use.Conn) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leaves reports whether a key leaves a node in the epoch of the node.
+func (c *change) leaves(n *node, key string) bool {
+	x := c.registerOf(n)
+	return c.before(x, key) == n.self && c.owner(x, key) != n.self
 }
 
 // checkPlace checks that a client's command on a key runs at the key's owner, and that no other node
@@ -234,7 +268,7 @@ func (c *change) changed(n *node, conn *model.Conn, key string, before, after bo
 		c.world.failf("%s has the key %s now: a value was set aside", n, key)
 		return
 	}
-	if !before && after && c.before(x, key) == n.self && c.owner(x, key) != n.self {
+	if !before && after && c.leaves(n, key) {
 		c.world.failf("I3: %s creates %s in epoch %d, in which it moves to n%d", n, key, x, c.owner(x, key))
 	}
 	if conn != nil && c.byClient {

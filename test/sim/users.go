@@ -38,7 +38,7 @@ var sharedScripts = map[string]model.Script{
 }
 
 // The kinds of shared keys, and how many there are of each.
-var kinds = map[string]int{"text": 8, "count": 4, "lock": 3, "queue": 3, "watched": 3, "pair": 2, "cold": 10}
+var kinds = map[string]int{"text": 8, "count": 4, "lock": 3, "queue": 3, "watched": 3, "pair": 2, "cold": 40}
 
 // sharedKeys returns all keys that users use.
 func sharedKeys() (all []string) {
@@ -83,9 +83,20 @@ func (u *user) send(kind, tag string, keys []string, args ...string) {
 	c.send(args...)
 }
 
-// ask sends a pipeline of random commands.
+// ask sends a pipeline of random commands, or one if it is a user that waits for each reply.
 func (u *user) ask() {
 	if u.busy {
+		return
+	}
+	if u.client.id%2 == 0 {
+		switch r := u.client.world.rng; {
+		case len(u.client.waiting) > 0:
+		case r.IntN(2) == 0:
+			k := u.key([]string{"text", "cold"}[r.IntN(2)])
+			u.send("GET", "", []string{k}, "GET", k)
+		default:
+			u.askOne()
+		}
 		return
 	}
 	for range 1 + u.client.world.rng.IntN(6) {

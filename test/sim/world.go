@@ -65,7 +65,7 @@ type world struct {
 	failure string
 	trace   *strings.Builder
 
-	replies, refusals, unknowns, executed, redials, unproven, spurious, handovers, crashes int
+	replies, refusals, unknowns, executed, redials, unproven, spurious, handovers, crashes, stays int
 
 	pushes      map[string]int  // how often each element was appended
 	pops        map[string]int  // number of pops from each queue

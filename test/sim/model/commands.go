@@ -145,10 +145,11 @@ func role(c *Conn, _ []string) []byte {
 // info has what keyway asks for, of all sections.
 func info(c *Conn, _ []string) []byte {
 	n := c.node
-	text := fmt.Sprintf("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:%020x%020x\r\n"+
+	text := fmt.Sprintf("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:%s\r\n"+
 		"# Memory\r\nmaxmemory_policy:noeviction\r\n"+
-		"# Replication\r\nrole:master\r\nconnected_slaves:%d\r\nmaster_repl_offset:%d\r\n# Keyspace\r\n",
-		n.ID, n.scanSeed, len(n.stream.replicas), n.stream.end())
+		"# Replication\r\nrole:master\r\nconnected_slaves:%d\r\nmaster_replid:%s\r\nmaster_repl_offset:%d\r\n"+
+		"# Keyspace\r\n",
+		n.runID(), len(n.stream.replicas), n.runID(), n.stream.end())
 	if keys := len(n.data.entries); keys > 0 {
 		text += fmt.Sprintf("db0:keys=%d,expires=%d,avg_ttl=0\r\n", keys, len(n.data.expiring))
 	}

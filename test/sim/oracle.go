@@ -167,12 +167,12 @@ func (c *change) executing(n *node, conn *model.Conn, args, keys []string) {
 	}
 	l.pulls = l.pulls || slices.Contains(pulling, args[0]) || len(keys) > 0 && isGuard(keys[0])
 	c.byClient = !l.pulls && args[0] != "WATCH" && args[0] != "EXISTS"
-	if args[0] == "GET" && c.leaves(n, keys[0]) && !l.isClients() {
+	if args[0] == "GET" && c.owner(c.registerOf(n), keys[0]) != n.self && !l.isClients() {
 		c.byClient = false
 		if c.has(n, keys[0]) { // it has not left, so this is the reply for the client
 			w.stays++
 			c.compare(n, keys[0], args)
-		}
+		} // otherwise keyway asks the owner, as when it does not know yet that all keys have left
 		return
 	}
 	if args[0] == "RESTORE" {

@@ -138,7 +138,7 @@ func countsAt(t *testing.T, addr string) (c counts) {
 }
 
 // TestThreadsShareNothing: commands about keys take no lock, write nothing that another thread reads, and read only
-// words that nobody writes, a few in a turn. So they cost the same with any number of threads.
+// words that are hardly ever written, a few in a turn. So they cost the same with any number of threads.
 func TestThreadsShareNothing(t *testing.T) {
 	t.Parallel()
 	if redistest.Race {
@@ -164,7 +164,8 @@ func TestThreadsShareNothing(t *testing.T) {
 		after := countsAt(t, at)
 		commands := clients * load.pipelines * load.depth
 		locks, writes, reads := after.locks-before.locks, after.writes-before.writes, after.reads-before.reads
-		t.Logf("%d commands in pipelines of %d: %d locks, %d writes, %d reads", commands, load.depth, locks, writes, reads)
+		t.Logf("%d commands in pipelines of %d: %d locks, %d writes, %d reads",
+			commands, load.depth, locks, writes, reads)
 		if locks > commands/50 || writes > commands/50 || reads > load.reads*commands {
 			t.Errorf("%d commands in pipelines of %d took %d locks, %d writes and %d reads of what threads share",
 				commands, load.depth, locks, writes, reads)

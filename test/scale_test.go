@@ -65,11 +65,13 @@ func scaleRows(t *testing.T) (rows []string) {
 			follow["maxInterval"]), 3)
 	row("whether a lock node has restarted: a script", min(max(quorum["lookEvery"],
 		keyways*threads/quorum["looksPerSecond"]), quorum["maxLookEvery"]), threads)
-	row("a silent subscription: `PING`", constants(t, "proxy/pubsub/feeds.go")["feedPing"], threads)
-	row("a silent connection for client-side caching: `PING`", constants(t, "proxy/tracking/tracking.go")["trackPing"],
-		threads)
-	row("the version of the nodes: `HELLO`, at one node", constants(t, "proxy/engine/dispatch.go")["serverRefresh"],
-		threads)
+	pings, hello := constants(t, "proxy/engine/node.go"), constants(t, "proxy/engine/dispatch.go")
+	silent := max(pings["pingEvery"], keyways*threads/pings["pingsPerSecond"])
+	row("a silent subscription: `PING`", min(silent, constants(t, "proxy/pubsub/feeds.go")["maxFeedPing"]), threads)
+	row("a silent connection for client-side caching: `PING`",
+		min(silent, constants(t, "proxy/tracking/tracking.go")["maxTrackPing"]), threads)
+	row("the version of the nodes: `HELLO`, at one node", min(max(hello["serverRefresh"],
+		keyways*threads/hello["hellosPerSecond"]), hello["maxServerRefresh"]), threads)
 	return rows
 }
 

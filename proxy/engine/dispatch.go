@@ -559,8 +559,13 @@ type software struct {
 	NextHello int64 // when a node is asked again
 }
 
-// serverRefresh is the time between two HELLOs. keyway notices a rolling upgrade within it.
-const serverRefresh = int64(time.Minute)
+// serverRefresh is the time between two HELLOs. keyway notices a rolling upgrade within it. Many threads of many
+// keyways ask less often, so that a node gets hellosPerSecond from all of them.
+const (
+	serverRefresh    = int64(time.Minute)
+	maxServerRefresh = int64(10 * time.Minute)
+	hellosPerSecond  = 20
+)
 
 // Lacks reports whether the nodes are too old for a command that keyway knows. If keyway
 // forwards a command, the node itself answers that it does not know it.
@@ -592,7 +597,8 @@ func (sw *software) ask() {
 		if c.State() != pool.Ready {
 			continue
 		}
-		w.Server.NextHello = w.Now + serverRefresh
+		wait := min(max(serverRefresh, int64(Lookers(w))*int64(time.Second)/hellosPerSecond), maxServerRefresh)
+		w.Server.NextHello = w.Now + wait
 		w.Ask(c, w.Deadline(), func(reply []byte, ok bool) {
 			switch server, isHello := info.ReadHello(reply); {
 			case ok && isHello:

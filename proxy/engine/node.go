@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/keyway-proxy/keyway/metrics"
 	"github.com/keyway-proxy/keyway/options"
@@ -570,4 +571,23 @@ func InFlight(w *Worker) (requests int) {
 		}
 	}
 	return requests
+}
+
+const (
+	// pingEvery is how long a connection that only listens may be silent. Then a PING checks it.
+	pingEvery = int64(5 * time.Second)
+	// pingsPerSecond is how many of these PINGs a node gets in a second from all keyways.
+	pingsPerSecond = 200
+)
+
+// PingInterval returns how long a connection that only listens may be silent before it gets a PING. Many threads of
+// many keyways ask less often, up to most, and not all at once when the last message reached all of them at once.
+func PingInterval(w *Worker, most time.Duration) int64 {
+	wait := min(max(pingEvery, int64(Lookers(w))*int64(time.Second)/pingsPerSecond), int64(most))
+	if wait <= pingEvery {
+		return wait
+	}
+	const parts = 1024
+	part := (w.Options.Seed + uint64(w.Options.Index)*(parts/7)) % parts
+	return wait + wait/4*int64(part)/parts
 }

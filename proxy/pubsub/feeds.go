@@ -14,8 +14,8 @@ import (
 // nodes send over them.
 
 const (
-	// feedPing is how long a feed may be silent before it gets a PING.
-	feedPing = int64(5 * time.Second)
+	// maxFeedPing is how long a feed may be silent before it gets a PING, if keyways are many, and a quarter more.
+	maxFeedPing = 20 * time.Second
 
 	// settling is how long messages are dropped from a new primary feed, or from a
 	// promoted replica: the old feed may have delivered them already.
@@ -436,15 +436,16 @@ func (h *hub) onAnswer(c *pool.Feed, n *engine.Node, what, name string) {
 // deadline has passed.
 func (h *hub) Tick() {
 	w := h.w
+	mayBeSilent := engine.PingInterval(w, maxFeedPing)
 	for _, n := range w.Nodes {
 		f := h.feeds[n]
 		if f == nil {
 			continue
 		}
 		f.Tick(w.Now)
-		if silent := w.Now - f.LastReceived(); f.State() == pool.Ready && silent >= feedPing {
+		if silent := w.Now - f.LastReceived(); f.State() == pool.Ready && silent >= mayBeSilent {
 			switch {
-			case silent >= feedPing+int64(w.Options.Backend.RequestTimeout):
+			case silent >= mayBeSilent+int64(w.Options.Backend.RequestTimeout):
 				f.Fail(w.Now, "the node is silent")
 			case f.pingAt < f.LastReceived():
 				f.pingAt = w.Now

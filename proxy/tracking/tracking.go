@@ -80,9 +80,9 @@ func everyKey(prefixes [][]byte) bool {
 	return slices.ContainsFunc(prefixes, func(p []byte) bool { return len(p) == 0 })
 }
 
-// trackPing is how long a connection that carries invalidations may be silent. Then keyway
-// sends a PING to check it.
-const trackPing = int64(5 * time.Second)
+// maxTrackPing is how long a connection that carries invalidations may be silent before it gets a PING, if keyways are
+// many, and a quarter more.
+const maxTrackPing = 10 * time.Second
 
 // Caching returns the setting of CLIENT CACHING for the command that is being dispatched.
 func (t *tracking) Caching() engine.Caching { return t.choice }
@@ -444,9 +444,10 @@ func (of *trackers) Due() int64 {
 // a PING over those that are silent.
 func (of *trackers) Tick() {
 	w := of.w
+	mayBeSilent := engine.PingInterval(w, maxTrackPing)
 	watch := func(c *pool.Conn) {
 		c.Tick(w.Now)
-		if c.State() == pool.Ready && c.InFlight() == 0 && w.Now-c.LastReceived() >= trackPing {
+		if c.State() == pool.Ready && c.InFlight() == 0 && w.Now-c.LastReceived() >= mayBeSilent {
 			w.Ask(c, w.Deadline(), func([]byte, bool) {}, "PING")
 		}
 	}

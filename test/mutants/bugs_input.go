@@ -1,6 +1,6 @@
 package main
 
-// inInput are planted in what turns the bytes of clients into commands.
+// inInput are planted in what turns the bytes of clients into commands, and in what many keyways ask nodes.
 var inInput = []bug{
 	{
 		"a thread copies large commands while others wait", "proxy/engine/input.go",
@@ -12,5 +12,10 @@ var inInput = []bug{
 		"		s.In = append(bigger, s.In[len(old):]...)\n	}\n	s.Wake()\n",
 		"		s.In = append(bigger, s.In[len(old):]...)\n		s.Wake()\n	}\n",
 		"./proxy", "TestLargeCommandsAreCopiedBesideTheLoop",
+	},
+	{
+		"silent connections get their PINGs at the same time", "proxy/engine/node.go",
+		"return wait + wait/4*int64(part)/parts", "return wait + 0*int64(part)",
+		"./proxy", "TestManyKeywaysPingSilentNodesLessOften",
 	},
 }

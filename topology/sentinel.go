@@ -27,6 +27,7 @@ type SentinelOptions struct {
 	Addrs   []string
 	Account control.Account // for the sentinels themselves
 	Masters int             // that keyway asks these sentinels for; 0: this one
+	Shared  *Sentinels      // the connections that other masters use too; nil: this one has its own
 	Log     *slog.Logger
 }
 
@@ -35,8 +36,9 @@ type SentinelOptions struct {
 // configuration epoch). It asks no other sentinels.
 type Sentinel struct {
 	follower[Shard]
-	o       SentinelOptions
-	clients []*redis.SentinelClient // as o.Addrs
+	o        SentinelOptions
+	servers  []*sentinelServer // as o.Addrs
+	releases []func()
 
 	mu    sync.Mutex
 	last  sentinelReport
@@ -54,8 +56,13 @@ type sentinelReport struct {
 func NewSentinel(o SentinelOptions) *Sentinel {
 	s := &Sentinel{follower: newFollower[Shard]("sentinel master "+o.Master, o.Account, sentinelInterval, o.Log), o: o}
 	s.look, s.share = s.Fetch, func() float64 { return float64(max(o.Masters, 1)) }
+	shared := o.Shared
+	if shared == nil {
+		shared = new(Sentinels)
+	}
 	for _, addr := range o.Addrs {
-		s.clients = append(s.clients, control.NewSentinelClient(asking(addr, o.Account, askTimeout)))
+		server, release := shared.open(addr, o.Account)
+		s.servers, s.releases = append(s.servers, server), append(s.releases, release)
 	}
 	return s
 }
@@ -66,33 +73,16 @@ func (s *Sentinel) Run(ctx context.Context, publish func(Shard)) error {
 	var listening sync.WaitGroup
 	defer s.Close()
 	defer listening.Wait()
-	for _, c := range s.clients {
-		listening.Go(func() { s.listen(ctx, c) })
+	for _, server := range s.servers {
+		listening.Go(func() { server.listen(ctx, s) })
 	}
 	return s.run(ctx, publish)
 }
 
-// Close closes the connections to the sentinels.
+// Close closes the connections to the sentinels, unless other masters use them.
 func (s *Sentinel) Close() {
-	for _, c := range s.clients {
-		c.Close()
-	}
-}
-
-// listen calls Refresh when a sentinel announces another master.
-func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
-	announced := c.Subscribe(ctx, "+switch-master")
-	defer announced.Close()
-	messages := announced.Channel() // reconnects by itself
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-messages:
-			if m != nil && strings.HasPrefix(m.Payload, s.o.Master+" ") {
-				s.Refresh(nil)
-			}
-		}
+	for _, release := range s.releases {
+		release()
 	}
 }
 
@@ -100,11 +90,11 @@ func (s *Sentinel) listen(ctx context.Context, c *redis.SentinelClient) {
 func (s *Sentinel) Fetch(ctx context.Context) (Shard, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	reports, errs := make([]sentinelReport, len(s.clients)), make([]error, len(s.clients))
+	reports, errs := make([]sentinelReport, len(s.servers)), make([]error, len(s.servers))
 	var asked sync.WaitGroup
-	for i, c := range s.clients {
+	for i, server := range s.servers {
 		asked.Go(func() {
-			if reports[i], errs[i] = s.ask(ctx, c); errs[i] != nil {
+			if reports[i], errs[i] = s.ask(ctx, server.SentinelClient); errs[i] != nil {
 				errs[i] = fmt.Errorf("%s: %w", s.o.Addrs[i], errs[i])
 			}
 		})

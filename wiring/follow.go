@@ -35,11 +35,12 @@ func follow(c *config.Config, log *slog.Logger) follower {
 		return &cluster{Watcher: topology.New(o), c: c, log: log}
 	}
 	f := &sentinels{c: c, log: log, of: map[int]*topology.Sentinel{}, shards: make([]topology.Shard, len(c.Nodes))}
+	shared := new(topology.Sentinels)
 	for i, n := range c.Nodes {
 		if s := n.Sentinel; s != nil {
 			f.of[i] = topology.NewSentinel(topology.SentinelOptions{
 				Master: s.Master, Addrs: s.Addrs, Log: log, Masters: behindSentinels(c),
-				Account: sentinelAccount(c, i),
+				Account: sentinelAccount(c, i), Shared: shared,
 			})
 		}
 	}

@@ -18,4 +18,9 @@ var inInput = []bug{
 		"return wait + wait/4*int64(part)/parts", "return wait + 0*int64(part)",
 		"./proxy", "TestManyKeywaysPingSilentNodesLessOften",
 	},
+	{
+		"each master has its own connections to its sentinels", "topology/sentinels.go",
+		"if s = all.of[key]; s == nil {", "if s = nil; s == nil {",
+		"./topology", "TestMastersShareSentinels",
+	},
 }

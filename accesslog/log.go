@@ -39,7 +39,7 @@ type Log struct {
 	settings atomic.Pointer[Settings]
 	stdout   io.Writer
 	log      *slog.Logger
-	waiting  chan followed
+	waiting  atomic.Pointer[chan followed] // nil: there was nothing to write yet
 	closing  chan struct{}
 	closed   chan struct{}
 
@@ -61,28 +61,41 @@ type followed struct {
 // New returns a log that writes nothing until Use names a file. log gets its problems.
 func New(log *slog.Logger, stdout io.Writer) *Log {
 	l := &Log{
-		stdout: stdout, log: log, waiting: make(chan followed, maxWaiting),
-		closing: make(chan struct{}), closed: make(chan struct{}),
+		stdout: stdout, log: log, closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	l.encoder = json.NewEncoder(&l.text)
 	l.encoder.SetEscapeHTML(false)
 	l.Use(Settings{})
-	go l.run()
 	return l
 }
 
-// Use makes later lines follow the settings.
-func (l *Log) Use(s Settings) { l.settings.Store(&s) }
+// Use makes later lines follow the settings. It must not be called by two goroutines at once, nor after Close.
+func (l *Log) Use(s Settings) {
+	l.settings.Store(&s)
+	if l.waiting.Load() == nil && s.isSomewhere() {
+		// The queue takes 7 MiB, which a process without an access log does without.
+		waiting := make(chan followed, maxWaiting)
+		l.waiting.Store(&waiting)
+		go l.run(waiting)
+	}
+}
+
+// isSomewhere reports whether lines are written at all.
+func (s *Settings) isSomewhere() bool { return s.Path != "" || s.ToStdout }
 
 // Take takes the journeys of a pool that are to have lines. It never blocks.
 func (l *Log) Take(pool string, b *journey.Batch) {
 	l.Counts.Dropped.Add(uint64(b.LostLines))
+	waiting := l.waiting.Load()
+	if waiting == nil {
+		return
+	}
 	for i := range b.Journeys {
 		if !b.Journeys[i].For.Has(journey.ForLine) {
 			continue
 		}
 		select {
-		case l.waiting <- followed{pool, b.Journeys[i]}:
+		case *waiting <- followed{pool, b.Journeys[i]}:
 		default:
 			l.Counts.Dropped.Add(1)
 		}
@@ -95,16 +108,16 @@ func Open(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 }
 
-func (l *Log) run() {
+func (l *Log) run(waiting <-chan followed) {
 	defer close(l.closed)
 	for {
 		select {
-		case f := <-l.waiting:
+		case f := <-waiting:
 			l.add(&f)
-			l.addWaiting()
+			l.addWaiting(waiting)
 			l.write()
 		case <-l.closing:
-			l.addWaiting()
+			l.addWaiting(waiting)
 			l.write()
 			return
 		}
@@ -112,10 +125,10 @@ func (l *Log) run() {
 }
 
 // addWaiting adds the lines that wait, up to the size of a batch.
-func (l *Log) addWaiting() {
+func (l *Log) addWaiting(waiting <-chan followed) {
 	for l.text.Len() < maxBatch {
 		select {
-		case f := <-l.waiting:
+		case f := <-waiting:
 			l.add(&f)
 		default:
 			return
@@ -125,7 +138,7 @@ func (l *Log) addWaiting() {
 
 func (l *Log) add(f *followed) {
 	s := l.settings.Load()
-	if s.Path == "" && !s.ToStdout {
+	if !s.isSomewhere() {
 		return // a thread has not heard yet that there is no log any more
 	}
 	if err := l.encoder.Encode(lineOf(f.pool, &f.Journey, s.HasKeys, s.HasHash)); err != nil {
@@ -193,6 +206,9 @@ func (l *Log) append(s *Settings) (err error) {
 // Close writes the lines that wait, for as long as that is allowed to take. Take must not be called any more.
 func (l *Log) Close(within time.Duration) {
 	close(l.closing)
+	if l.waiting.Load() == nil {
+		return
+	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {

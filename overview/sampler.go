@@ -185,9 +185,12 @@ func (s *Sampler) compare(before, now *sample) {
 			s.used[id] = now.at
 		}
 	}
-	d := since(before, now)
+	// The difference of all counters would be garbage of 8 KiB, each second.
+	d := difference{seconds: now.at.Sub(before.at).Seconds(), latency: now.latency.Since(&before.latency)}
+	commands := now.counters.Answered() - before.counters.Answered()
+	failed := sum(now.counters.Errors) - sum(before.counters.Errors)
 	s.history.add(now.at, before.at, point{
-		commands: float32(d.rate(d.counters.Answered())), errors: float32(d.rate(sum(d.counters.Errors))),
+		commands: float32(d.rate(commands)), errors: float32(d.rate(failed)),
 		p50: float32(d.latency.Quantile(0.5)), p99: float32(d.latency.Quantile(0.99)),
 		clients: int32(now.gauges.Clients), memory: now.memory,
 		busy: float32(busiest(threadsNow(before, now))),

@@ -1,52 +1,42 @@
 package freshness
 
-// Nodes is a set of nodes, by numbers that the caller chooses.
-type Nodes struct {
-	low  uint64
-	many bool // a node beyond the first 64: assume all of them
-}
+// Nodes is a set of nodes, by numbers that the caller chooses. It has a bit for each of the first 63, and many.
+type Nodes uint64
+
+// many says that the set has a node beyond the first 63: assume all of them.
+const many Nodes = 1 << 63
+
+// bit returns the bit of a node.
+func bit(n uint) Nodes { return 1 << min(n, 63) }
 
 // Add adds a node.
-func (s *Nodes) Add(n uint) {
-	if n < 64 {
-		s.low |= 1 << n
-	} else {
-		s.many = true
-	}
-}
+func (s *Nodes) Add(n uint) { *s |= bit(n) }
 
 // Has reports whether the set contains a node.
-func (s *Nodes) Has(n uint) bool { return s.many || n < 64 && s.low&(1<<n) != 0 }
+func (s *Nodes) Has(n uint) bool { return *s&(bit(n)|many) != 0 }
 
-// Remove removes a node. It has no effect on a node beyond the first 64.
-func (s *Nodes) Remove(n uint) {
-	if n < 64 {
-		s.low &^= 1 << n
-	}
-}
+// Remove removes a node. It has no effect on a node beyond the first 63.
+func (s *Nodes) Remove(n uint) { *s &^= bit(n) &^ many }
 
 // Keep removes all nodes that are not in of. It reports whether there was any, not counting
-// nodes beyond the first 64.
+// nodes beyond the first 63.
 func (s *Nodes) Keep(of Nodes) (removed bool) {
-	removed = s.low&^of.low != 0
-	s.low &= of.low
-	return removed
+	before := *s
+	*s &= of | many
+	return *s != before
 }
 
 // Drop removes all nodes that are in of. It reports whether there was any. Of nodes beyond the
-// first 64 it removes none, and assumes that there was one.
+// first 63 it removes none, and assumes that there was one.
 func (s *Nodes) Drop(of Nodes) (removed bool) {
-	removed = s.low&of.low != 0 || s.many && of.many
-	s.low &^= of.low
+	removed = *s&of != 0
+	*s &^= of &^ many
 	return removed
 }
 
-func (s *Nodes) addAll(of Nodes) {
-	s.low |= of.low
-	s.many = s.many || of.many
-}
+func (s *Nodes) addAll(of Nodes) { *s |= of }
 
-func (s *Nodes) hasAll(of Nodes) bool { return s.many || !of.many && of.low&^s.low == 0 }
+func (s *Nodes) hasAll(of Nodes) bool { return *s&many != 0 || of&^*s == 0 }
 
 // Synced is the result of earlier WAITs: replicas have all of the client's writes to some
 // nodes. The client has not written to these nodes since. The zero value has no nodes.
@@ -60,10 +50,10 @@ type Synced struct {
 // unconfirmed writes. If not, WAIT asks only about the later writes: a client that sends WAIT
 // after each write asks one node, however many it has written to.
 func (s *Synced) Reopen(wrote *Nodes, replicas int64) {
-	if s.nodes == (Nodes{}) {
+	if s.nodes == 0 {
 		return
 	}
-	if replicas > s.replicas || *wrote == (Nodes{}) || wrote.hasAll(s.nodes) {
+	if replicas > s.replicas || *wrote == 0 || wrote.hasAll(s.nodes) {
 		wrote.addAll(s.nodes)
 		*s = Synced{}
 	}
@@ -73,7 +63,7 @@ func (s *Synced) Reopen(wrote *Nodes, replicas int64) {
 // If that is as many as the client asked for, the node moves from wrote to s. Count returns how
 // many replicas have all of the client's writes, as far as known.
 func (s *Synced) Count(wrote *Nodes, node uint, replicas, asked int64) int64 {
-	if s.nodes != (Nodes{}) {
+	if s.nodes != 0 {
 		replicas = min(replicas, s.replicas)
 	}
 	if replicas < asked {

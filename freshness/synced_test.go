@@ -2,28 +2,28 @@ package freshness
 
 import "testing"
 
-// Nodes beyond the first 64 count as all nodes: too many are asked rather than too few.
-func TestNodesBeyondTheFirst64(t *testing.T) {
+// Nodes beyond the first 63 count as all nodes: too many are asked rather than too few.
+func TestNodesBeyondTheFirst63(t *testing.T) {
 	var s, here Nodes
 	s.Add(3)
-	s.Add(63)
-	if !s.Has(3) || !s.Has(63) || s.Has(4) || s.Has(64) {
+	s.Add(62)
+	if !s.Has(3) || !s.Has(62) || s.Has(4) || s.Has(63) {
 		t.Errorf("%v", s)
 	}
 	here.Add(3)
-	if !s.Keep(here) || s.Has(63) || s.Keep(here) || !s.Has(3) {
+	if !s.Keep(here) || s.Has(62) || s.Keep(here) || !s.Has(3) {
 		t.Errorf("after Keep: %v", s)
 	}
 	s.Add(5)
 	if !s.Drop(here) || s.Has(3) || s.Drop(here) || !s.Has(5) {
 		t.Errorf("after Drop: %v", s)
 	}
-	s.Add(64)
-	if s.Remove(64); !s.Has(64) || !s.Has(3) {
-		t.Errorf("after node 64: %v", s)
+	s.Add(63)
+	if s.Remove(63); !s.Has(63) || !s.Has(3) {
+		t.Errorf("after node 63: %v", s)
 	}
 	if here.Add(99); !s.Drop(here) {
-		t.Errorf("node 99 may be one of the nodes beyond the first 64: %v", s)
+		t.Errorf("node 99 may be one of the nodes beyond the first 63: %v", s)
 	}
 }
 

@@ -63,7 +63,47 @@ func TestNestsAreUsedAgain(t *testing.T) {
 		last.Release(&p)
 		last = next
 	}
-	if n := len(p.nests); n > 2 {
+	if n := len(p.nests.all); n > 2 {
 		t.Errorf("%d unused nests for one parked reply", n)
+	}
+}
+
+// TestUnusedBuffersAreDropped: after a burst, a pool drops most of what it has taken, and counts it as
+// garbage. It keeps what a steady load uses again and again.
+func TestUnusedBuffersAreDropped(t *testing.T) {
+	var p Pool
+	burst := func(clients int) {
+		outputs, parked := make([]Output, clients), make([]Parked, clients)
+		for i := range outputs {
+			outputs[i].Append(&p, make([]byte, 1000))
+			parked[i].Append(&p, make([]byte, 1000))
+		}
+		for i := range outputs {
+			outputs[i].Wrote(&p, outputs[i].Size())
+			parked[i].Release(&p)
+		}
+	}
+	burst(1500)
+	if p.Unused() < 1500*sizes[0] {
+		t.Errorf("%d bytes are unused after the burst", p.Unused())
+	}
+	for range 20 {
+		p.Trim()
+		burst(200)
+	}
+	if n := p.Unused(); n < 200*sizes[0] || n > 200*sizes[0]+keptUnused {
+		t.Errorf("%d bytes are unused while 200 clients use buffers", n)
+	}
+	if n := testing.AllocsPerRun(10, func() { burst(200); p.Trim() }); n > 2 { // the slices of burst
+		t.Errorf("200 clients make %v allocations though the pool has buffers", n)
+	}
+	for range 20 {
+		p.Trim()
+	}
+	if n, queues := p.Unused(), len(p.queues.all); n > keptUnused || queues > keptUnused/sizes[0] {
+		t.Errorf("%d bytes and %d queues are unused long after the burst", n, queues)
+	}
+	if got := p.TakeGarbage(); got < 1400*sizes[0] {
+		t.Errorf("%d bytes are counted as garbage", got)
 	}
 }

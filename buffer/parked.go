@@ -76,13 +76,12 @@ func (p *Pool) roomyNest(n int) *nest {
 	if p.nest != nil && cap(p.nest.buf)-len(p.nest.buf) >= n {
 		return p.nest
 	}
-	if last := len(p.nests) - 1; last >= 0 {
-		p.nest = p.nests[last]
-		p.nests = p.nests[:last]
-	} else {
-		p.nest = &nest{buf: make([]byte, 0, nestSize)}
+	empty, ok := p.nests.take()
+	if !ok {
+		empty = &nest{buf: make([]byte, 0, nestSize)}
 	}
-	return p.nest
+	p.nest = empty
+	return empty
 }
 
 // leaveNest releases one reply's reference to a nest.
@@ -92,7 +91,7 @@ func (p *Pool) leaveNest(n *nest) {
 	}
 	Poison(n.buf)
 	n.buf = n.buf[:0]
-	if n != p.nest && len(p.nests) < maxFreeNests {
-		p.nests = append(p.nests, n)
+	if n != p.nest && len(p.nests.all) < maxFreeNests {
+		p.nests.put(n)
 	}
 }

@@ -12,6 +12,10 @@ const (
 	smallInput = 512
 	// maxSmall bounds the number of unused buffers of size smallInput.
 	maxSmall = 1024
+	// maxQueues bounds the number of unused queues of outputs. It is that of the smallest unused buffers.
+	maxQueues = MaxUnused / (4 << 10)
+	// keptUnused is how many bytes of the buffers of one size may be unused for a whole sweep.
+	keptUnused = Chunk
 )
 
 // sizes are the sizes of buffers. Unused buffers are kept by size. Otherwise a client
@@ -21,12 +25,13 @@ var sizes = [...]int{4 << 10, 16 << 10, Chunk}
 
 // Pool keeps the unused buffers of one thread. The zero value is ready to use.
 type Pool struct {
-	free    [len(sizes)][][]byte // by size
-	unused  int                  // bytes in free
-	small   [][]byte             // of size smallInput
-	nest    *nest                // the nest that replies are packed into now
-	nests   []*nest              // unused
-	garbage int                  // bytes freed since TakeGarbage
+	free    [len(sizes)]spare[[]byte] // by size
+	unused  int                       // bytes in free
+	small   spare[[]byte]             // of size smallInput
+	nest    *nest                     // the nest that replies are packed into now
+	nests   spare[*nest]
+	queues  spare[*queue]
+	garbage int // bytes freed since TakeGarbage
 }
 
 // Get returns an empty buffer with room for n bytes, but at most for Chunk.
@@ -35,13 +40,10 @@ func (p *Pool) Get(n int) []byte {
 	for n > sizes[size] && size < len(sizes)-1 {
 		size++
 	}
-	free := p.free[size]
-	if len(free) == 0 {
+	b, ok := p.free[size].take()
+	if !ok {
 		return make([]byte, 0, sizes[size])
 	}
-	b := free[len(free)-1]
-	free[len(free)-1] = nil
-	p.free[size] = free[:len(free)-1]
 	p.unused -= cap(b)
 	return b
 }
@@ -51,9 +53,7 @@ func (p *Pool) GetInput(n int) []byte {
 	if n > smallInput {
 		return p.Get(n)
 	}
-	if n := len(p.small); n > 0 {
-		b := p.small[n-1]
-		p.small = p.small[:n-1]
+	if b, ok := p.small.take(); ok {
 		return b
 	}
 	return make([]byte, 0, smallInput)
@@ -63,9 +63,9 @@ func (p *Pool) GetInput(n int) []byte {
 // nil.
 func (p *Pool) Put(b []byte) {
 	c := cap(b)
-	if c == smallInput && len(p.small) < maxSmall {
+	if c == smallInput && len(p.small.all) < maxSmall {
 		Poison(b)
-		p.small = append(p.small, b[:0])
+		p.small.put(b[:0])
 		return
 	}
 	if c < sizes[0] || c > Chunk || p.unused+c > MaxUnused {
@@ -77,12 +77,24 @@ func (p *Pool) Put(b []byte) {
 		size--
 	}
 	Poison(b)
-	p.free[size] = append(p.free[size], b[:0])
+	p.free[size].put(b[:0])
 	p.unused += c
 }
 
 // Unused returns the number of bytes in unused buffers of the sizes above smallInput.
 func (p *Pool) Unused() int { return p.unused }
+
+// Trim drops a part of what was not needed since the last Trim, and counts it as garbage: after a burst of commands,
+// clients that idle need none of it.
+func (p *Pool) Trim() {
+	for i, size := range sizes {
+		dropped := size * p.free[i].trim(keptUnused/size)
+		p.unused -= dropped
+		p.garbage += dropped
+	}
+	p.garbage += smallInput*p.small.trim(keptUnused/smallInput) + nestSize*p.nests.trim(keptUnused/nestSize)
+	p.queues.trim(keptUnused / sizes[0])
+}
 
 // Scratch returns b with length 0, for its owner to reuse. If b is too large to keep, it
 // counts b as garbage and returns nil.

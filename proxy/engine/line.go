@@ -418,13 +418,14 @@ const (
 	// maxMergers bounds the bytes of unused mergers that a worker keeps.
 	maxMergers = 4 << 20
 	// maxUnusedRequests is how many requests may be unused for a whole sweep.
-	maxUnusedRequests = 4096
+	maxUnusedRequests = 128
 )
 
 // trim frees memory that was not needed since the last sweep, or that only very large
 // commands need.
 func (w *Worker) trim() {
 	w.Buffers.Drop(w.requests.trim())
+	w.Buffers.Trim()
 	w.Links.Trim()
 	w.Inputs.parser.Trim()
 	w.Names.Trim()
@@ -459,12 +460,14 @@ func (f *freeRequests) put(r *Request) {
 	f.n++
 }
 
-// trim frees all unused requests if more than maxUnusedRequests were not needed since the
-// last call. It returns the number of bytes that they took.
+// trim frees half of the requests that were not needed since the last call, if these are more than
+// maxUnusedRequests. It returns the number of bytes that they took.
 func (f *freeRequests) trim() (bytes int) {
 	if f.unused > maxUnusedRequests {
-		bytes = f.n * int(unsafe.Sizeof(Request{}))
-		*f = freeRequests{}
+		for range (f.unused - maxUnusedRequests + 1) / 2 {
+			f.take()
+			bytes += int(unsafe.Sizeof(Request{}))
+		}
 	}
 	f.unused = f.n
 	return bytes

@@ -8,7 +8,7 @@ import (
 // TestIdleSessionTakesLittle bounds what an idle client costs the core: ten thousand of
 // them are not to be felt.
 func TestIdleSessionTakesLittle(t *testing.T) {
-	if n := unsafe.Sizeof(Session{}); n > 352 {
+	if n := unsafe.Sizeof(Session{}); n > 256 {
 		t.Errorf("a session takes %d bytes", n)
 	}
 	r := newRig(t, Options{})

@@ -15,10 +15,14 @@ type inputs struct {
 	unauth resp.Limits // for clients that have not authenticated
 	parser *resp.Parser
 	unused []*resp.Parser
+	spare  []*input   // of sessions that do not need them any more
 	woken  []*Session // sessions for resume, before the turn ends
 }
 
-// input is what a client has sent and keyway has not dispatched yet.
+// maxSpareInputs bounds the inputs that a worker keeps for reuse.
+const maxSpareInputs = 1024
+
+// input is what a client has sent and keyway has not dispatched yet. Sessions share noInput while there is nothing.
 type input struct {
 	In        []byte
 	partial   *resp.Parser // the parser of the incomplete command at the start of In, or nil
@@ -150,7 +154,7 @@ func (in *inputs) shown(s *Session) bool {
 // suspend keeps the parser of an incomplete command for the client's next input. begun says
 // that the command has only just begun.
 func (in *inputs) suspend(s *Session, p *resp.Parser, begun bool) {
-	s.partial = p
+	in.own(s).partial = p
 	if p == in.parser {
 		in.parser = in.GetParser()
 		begun = true
@@ -167,7 +171,7 @@ func (in *inputs) keep(s *Session, b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	if s.In == nil {
+	if in.own(s); s.In == nil {
 		s.In = w.Buffers.GetInput(len(b))
 	}
 	if need := len(s.In) + len(b); need > cap(s.In) {
@@ -234,11 +238,12 @@ func (in *inputs) consumeKept(s *Session) {
 	case s.Has(handedOver):
 		// A connection owns the buffer now, so the remaining input is copied.
 		s.Clear(handedOver)
-		s.In = nil
+		if s.In = nil; len(rest) == 0 {
+			in.drop(s)
+		}
 		in.keep(s, rest)
 	case len(rest) == 0:
-		in.w.Buffers.Put(s.In)
-		s.In = nil
+		in.drop(s)
 	case n > 0:
 		s.In = s.In[:copy(s.In, rest)]
 	}
@@ -332,10 +337,34 @@ func (in *inputs) PutParser(p *resp.Parser) {
 	}
 }
 
-func (in *inputs) dropPartial(s *Session) {
-	if s.partial != nil {
-		in.PutParser(s.partial)
-		s.partial = nil
+// own returns the session's own input, and allocates it if necessary.
+func (in *inputs) own(s *Session) *input {
+	if s.input != noInput {
+		return s.input
+	}
+	if n := len(in.spare); n > 0 {
+		s.input, in.spare[n-1] = in.spare[n-1], nil
+		in.spare = in.spare[:n-1]
+	} else {
+		s.input = new(input)
+	}
+	return s.input
+}
+
+// drop drops what the client has sent.
+func (in *inputs) drop(s *Session) {
+	of := s.input
+	if of == noInput {
+		return
+	}
+	s.input = noInput
+	in.w.Buffers.Put(of.In)
+	if of.partial != nil {
+		in.PutParser(of.partial)
+	}
+	*of = input{}
+	if len(in.spare) < maxSpareInputs {
+		in.spare = append(in.spare, of)
 	}
 }
 

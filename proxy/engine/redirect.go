@@ -374,7 +374,7 @@ func (q *retries) tick() {
 		case len(s.Retry) == 0:
 		case q.w.Now < s.retryAt:
 			q.sessions = append(q.sessions, s)
-		case s.Inflight > len(s.Retry) || s.probing || !s.probed && q.probe(s):
+		case int(s.Inflight) > len(s.Retry) || s.probing || !s.probed && q.probe(s):
 			if q.giveUpOverdue(s); len(s.Retry) > 0 {
 				q.sessions = append(q.sessions, s)
 			}

@@ -13,7 +13,8 @@ import (
 	"github.com/keyway-proxy/keyway/transaction"
 )
 
-// Session is one client. An idle session has no buffer.
+// Session is one client. An idle session has no buffer, and shares what most clients need only while a command is
+// under way. Its size is that of a size class of Go's allocator.
 type Session struct {
 	Bind any // the shell's own data for the client; this package does not use it
 
@@ -22,19 +23,19 @@ type Session struct {
 	index  int32 // in w.Sessions; -1: the client has left
 	// redirecting counts calls in flight that are sent again.
 	redirecting int32
+	Inflight    int32 // calls that are not finished
 	State       State
 	aim
 	identity
 
-	input
+	*input
 	line   line
 	Unsent buffer.Output
 	Parked int // bytes of replies that wait for earlier ones
 
-	epoch    uint64          // the worker's epoch when last no call was in flight
-	Inflight int             // calls that are not finished
-	seq      uint64          // the number of the next request
-	WroteTo  freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
+	epoch   uint64          // the worker's epoch when last no call was in flight
+	seq     uint64          // the number of the next request
+	WroteTo freshness.Nodes // nodes with writes of the client that no WAIT has confirmed
 
 	OpenedAt, ActiveAt int64 // time of connecting; time of the last traffic
 	LastCmd            *command.Command
@@ -83,6 +84,7 @@ type RareState struct {
 var (
 	Anonymous   = new(clients.About)
 	NoRareState = new(RareState)
+	noInput     = new(input)
 )
 
 // AllocAbout returns the session's own About, and allocates it if necessary.
@@ -164,17 +166,33 @@ func open(w *Worker, bind any, id uint64, peer, local string) *Session {
 		index:    int32(len(w.Sessions)),
 		OpenedAt: w.Now, ActiveAt: w.Now,
 		epoch: w.epoch,
-		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState,
+		peer:  peer, Local: local, About: Anonymous, RareState: NoRareState, input: noInput,
 	}
 	w.Sessions = append(w.Sessions, s)
-	w.ByID[s.id] = s
 	return s
+}
+
+// Find returns the session with an id, or nil, and puts it into ByID. It looks at all sessions that are not there.
+func Find(w *Worker, id uint64) *Session {
+	if s := w.ByID[id]; s != nil {
+		return s
+	}
+	for _, s := range w.Sessions {
+		if s.id == id {
+			w.ByID[id] = s
+			return s
+		}
+	}
+	return nil
 }
 
 // TakeOver starts a session of a client that another process has served, under the id that it has
 // there. The worker's later sessions get higher ids. The caller sets what the client had set.
 func TakeOver(w *Worker, bind any, id uint64, peer, local string) *Session {
 	LaterIDs(w, id)
+	if n := len(w.Sessions); n > 0 && w.Sessions[n-1].Local == local {
+		local = w.Sessions[n-1].Local // the text in memory that other clients of the listener have too
+	}
 	s := open(w, bind, id, peer, local)
 	s.seq = 1 // it may have sent commands
 	for _, n := range w.Nodes {
@@ -256,9 +274,7 @@ func (w *Worker) Gone(s *Session) {
 	}
 	s.RareState, s.About = NoRareState, Anonymous
 	s.Unsent.Clear(&w.Buffers)
-	w.Buffers.Put(s.In)
-	s.In = nil
-	w.Inputs.dropPartial(s)
+	w.Inputs.drop(s)
 }
 
 // HasLeft reports whether the client has left. Its requests in flight are still answered.

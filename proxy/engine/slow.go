@@ -89,7 +89,7 @@ func MustDrain(s *Session, size int) bool {
 // hash of the key that the call reads, or 0.
 func (lv *largeValues) sendAlone(c *Call, n *Node, key uint64) {
 	s := c.Request.Session
-	if c.replica || s.Inflight > c.Request.Unfinished || !n.HasRoom() {
+	if c.replica || int(s.Inflight) > c.Request.Unfinished || !n.HasRoom() {
 		return
 	}
 	l := &large{call: c, to: c, key: key}

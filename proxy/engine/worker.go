@@ -98,7 +98,7 @@ type turn struct {
 // clientSet is a worker's sessions, and those of them that something must be done for.
 type clientSet struct {
 	Sessions []*Session
-	ByID     map[uint64]*Session
+	ByID     map[uint64]*Session // those that Find has found: few clients refer to others by their ids
 	lastID   uint64
 	dirty    []*Session                    // sessions for Ready.Sessions
 	stalled  []*Session                    // sessions that wait until a connection has room

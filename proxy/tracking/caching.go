@@ -61,7 +61,7 @@ func clientTracking(w *engine.Worker, s *engine.Session, cmd *command.Command, a
 		}
 		s.Wake()
 	}
-	w.Siblings.Ask(func(o *engine.Worker) any { return o.ByID[id] != nil }, func(answers []any) {
+	w.Siblings.Ask(func(o *engine.Worker) any { return engine.Find(o, id) != nil }, func(answers []any) {
 		found(slices.Contains(answers, any(true)))
 	})
 	return true

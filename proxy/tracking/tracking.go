@@ -211,7 +211,7 @@ func (t *tracking) sendInvalidation(keys []byte) {
 			return
 		}
 		o.Siblings.Tell(func(back *engine.Worker) {
-			s := back.ByID[from]
+			s := engine.Find(back, from)
 			if s == nil || back.Options.Index != index {
 				return
 			}

@@ -640,7 +640,7 @@ var inProxy = []bug{
 	{
 		"an invalidation looks for its client among all", "proxy/tracking/tracking.go",
 		"	if target := t.w.ByID[t.redirect]; target != nil {\n",
-		"	for _, target := range t.w.ByID {\n" +
+		"	for _, target := range t.w.Sessions {\n" +
 			"		if target.ID() != t.redirect {\n			continue\n		}\n",
 		"./proxy", "TestInvalidationsCostTheSameWithManyClients",
 	},

@@ -14,9 +14,16 @@ type poller struct {
 	epfd, evfd int
 	events     [256]unix.EpollEvent
 	ready      int
-	handlers   []Handler // by descriptor
-	toClose    []int     // descriptors to close when the turn ends
+	handlers   []*block // by descriptor
+	toClose    []int    // descriptors to close when the turn ends
 }
+
+// block has the handlers of the descriptors from a multiple of its length on. With one slice for all, each growth would
+// leave the memory of the former one behind.
+type block [512]Handler
+
+// handler returns where the handler of a watched descriptor is.
+func (p *poller) handler(fd int) *Handler { return &p.handlers[fd/len(block{})][fd%len(block{})] }
 
 func (p *poller) open() (err error) {
 	if p.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -88,7 +95,7 @@ func (p *poller) dispatch() (sockets int) {
 			sockets--
 			continue
 		}
-		if h := p.handlers[fd]; h != nil { // nil: removed earlier in this turn
+		if h := *p.handler(fd); h != nil { // nil: removed earlier in this turn
 			const broken = unix.EPOLLERR | unix.EPOLLHUP | unix.EPOLLRDHUP
 			h.Ready(ev.Events&(unix.EPOLLIN|broken) != 0, ev.Events&(unix.EPOLLOUT|unix.EPOLLERR) != 0)
 		}
@@ -121,19 +128,19 @@ func interest(read, write bool) uint32 {
 // Add watches a non-blocking descriptor.
 func (l *Loop) Add(fd int, h Handler, read, write bool) error {
 	p := &l.poll
-	for fd >= len(p.handlers) {
-		p.handlers = append(p.handlers, make([]Handler, max(256, len(p.handlers)))...)
+	for fd/len(block{}) >= len(p.handlers) {
+		p.handlers = append(p.handlers, new(block))
 	}
 	ev := unix.EpollEvent{Events: interest(read, write), Fd: int32(fd)}
 	if err := unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("watching a socket: %w", err)
 	}
-	p.handlers[fd] = h
+	*p.handler(fd) = h
 	return nil
 }
 
 // Handle replaces the handler of a descriptor. It may be called by a handler.
-func (l *Loop) Handle(fd int, h Handler) { l.poll.handlers[fd] = h }
+func (l *Loop) Handle(fd int, h Handler) { *l.poll.handler(fd) = h }
 
 // Modify changes the events that a descriptor is watched for. If it is watched for writing,
 // the caller must write until the descriptor accepts no more.
@@ -152,7 +159,7 @@ func (l *Loop) Close(fd int) {
 		unix.Close(fd)
 		return
 	}
-	l.poll.handlers[fd] = nil
+	*l.poll.handler(fd) = nil
 	// It is about to be closed, which removes it anyway.
 	_ = unix.EpollCtl(l.poll.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 	l.poll.toClose = append(l.poll.toClose, fd)

@@ -34,8 +34,8 @@ const unixPeer = "unix"
 
 // originOf returns the origin of a client behind a socket's peer, which is not valid for a socket
 // file. client is the address that a balancer has announced; not valid: there is none.
-func originOf(peer, client netip.AddrPort, local net.Addr) origin {
-	o := origin{peer: unixPeer, local: local.String(), isTrusted: true}
+func originOf(peer, client netip.AddrPort, local string) origin {
+	o := origin{peer: unixPeer, local: local, isTrusted: true}
 	if peer.IsValid() {
 		o.peer, o.isTrusted = peer.String(), peer.Addr().IsLoopback()
 	}
@@ -132,7 +132,7 @@ type announcement struct {
 	of       *listener
 	sock     movable
 	peer     netip.AddrPort
-	local    net.Addr
+	local    string
 	deadline int64
 	received []byte
 	refused  bool // the balancer only has to read why
@@ -145,7 +145,7 @@ type movable interface {
 }
 
 // await waits for the header of a balancer's connection that was admitted.
-func (t *thread) await(of *listener, sock movable, peer netip.AddrPort, local net.Addr) {
+func (t *thread) await(of *listener, sock movable, peer netip.AddrPort, local string) {
 	a := &announcement{
 		t: t, of: of, sock: sock, peer: peer, local: local, deadline: t.now + int64(headerTimeout),
 	}

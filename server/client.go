@@ -34,25 +34,30 @@ var errAgain = errors.New("not now")
 
 // client is a client's socket and its session.
 type client struct {
-	t        *thread
-	sock     socket
-	session  *proxy.Session
-	gone     bool
-	isPutOff bool // its output waits: it is in the thread's waiting
-	farewell
-	isAway bool // another process serves it, or soon answers whether it does
-	stays  bool // the process that replaces this one cannot take it
+	t         *thread
+	sock      socket
+	session   *proxy.Session
+	*farewell // nil until keyway stops
+	gone      bool
+	isPutOff  bool // its output waits: it is in the thread's waiting
+	isAway    bool // another process serves it, or soon answers whether it does
+	stays     bool // the process that replaces this one cannot take it
 }
 
-// clientGarbage is about how many bytes a client leaves as garbage, so that the memory of a burst of clients goes
-// back to the system when they have left.
-const clientGarbage = 1 << 10
+// clientGarbage is about how many bytes a client leaves as garbage when it leaves, and arrivalGarbage when it comes. So
+// the memory of a burst of clients goes back to the system when they have left, and most of what accepting them took
+// when they idle.
+const (
+	clientGarbage  = 1 << 10
+	arrivalGarbage = 1 << 8
+)
 
 // open begins the session.
 func (c *client) open(sock socket, from origin) {
 	c.sock = sock
 	c.session = c.t.worker.Open(c, from.peer, from.local)
 	c.t.srv.reports.client("client accepted", c)
+	c.t.srv.host.memory.add(arrivalGarbage)
 	c.protect(from)
 }
 
@@ -206,13 +211,19 @@ type farewell struct {
 	crossed bool  // the client has sent something in that time
 }
 
+func (c *client) needFarewell() {
+	if c.farewell == nil {
+		c.farewell = new(farewell)
+	}
+}
+
 // lingerAtOnce is how long closed clients may linger if they are all closed at once.
 const lingerAtOnce = 100 * time.Millisecond
 
 // mayLeave reports whether leave should be called: once a turn, so that a client that always has
 // more to send does not keep the thread busy.
 func (c *client) mayLeave() bool {
-	if c.tried == c.t.now || !proxy.MayLeave(c.session) {
+	if c.needFarewell(); c.tried == c.t.now || !proxy.MayLeave(c.session) {
 		return false
 	}
 	c.tried = c.t.now
@@ -264,13 +275,14 @@ func (c *client) part(isCut bool) {
 	t.worker.Gone(c.session)
 	c.sock.CloseWrite()
 	c.sock.Watch(true, false)
+	c.needFarewell()
 	c.until = t.now + t.linger
 	t.lingering = append(t.lingering, c)
 }
 
 // discard reads what a lingering client sends, until it closes the connection.
 func (c *client) discard() {
-	if c.until == 0 {
+	if c.farewell == nil || c.until == 0 {
 		return
 	}
 	n, err := c.sock.Read(c.t.buf)

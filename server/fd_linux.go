@@ -22,13 +22,13 @@ import (
 // fd is a non-blocking socket in the loop's epoll.
 type fd struct {
 	loop        *loop.Loop
-	n           int
-	read, write bool // the events that epoll watches
+	n           int32 // as in the kernel: with int, it would be of a larger size class
+	read, write bool  // the events that epoll watches
 	corked      bool
 }
 
 func newFD(l *loop.Loop, n int, h loop.Handler, read, write bool) (*fd, error) {
-	f := &fd{loop: l, n: n, read: read, write: write}
+	f := &fd{loop: l, n: int32(n), read: read, write: write}
 	if err := l.Add(n, h, read, write); err != nil {
 		unix.Close(n)
 		return nil, err
@@ -74,7 +74,7 @@ func (f *fd) Watch(read, write bool) {
 		return
 	}
 	// Modify fails only for a descriptor that epoll does not watch.
-	if f.loop.Modify(f.n, read, write) == nil {
+	if f.loop.Modify(int(f.n), read, write) == nil {
 		f.read, f.write = read, write
 	}
 }
@@ -82,19 +82,20 @@ func (f *fd) Watch(read, write bool) {
 func (f *fd) Cork()   { f.corked = true }
 func (f *fd) Uncork() { f.corked = false }
 
-func (f *fd) Close() { f.loop.Close(f.n) }
+func (f *fd) Close() { f.loop.Close(int(f.n)) }
 
 // Handle makes h the handler of the socket's events.
-func (f *fd) Handle(h loop.Handler) { f.loop.Handle(f.n, h) }
+func (f *fd) Handle(h loop.Handler) { f.loop.Handle(int(f.n), h) }
 
 // CloseWrite tells the peer that nothing more will follow.
-func (f *fd) CloseWrite() { _ = unix.Shutdown(f.n, unix.SHUT_WR) } // an error means that the peer has gone
+func (f *fd) CloseWrite() { _ = unix.Shutdown(int(f.n), unix.SHUT_WR) } // an error means that the peer has gone
 
 // acceptor accepts clients for one thread.
 type acceptor struct {
 	t      *thread
 	fd     *fd
 	ln     net.Listener
+	local  string // the address of ln, which all its clients share
 	of     *listener
 	paused int64 // time at which accepting resumes after it ran out of descriptors or memory; 0: not paused
 	pause  int64 // length of the last pause; it doubles
@@ -113,7 +114,7 @@ func (t *thread) accept(of *listener, ln net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", ln.Addr(), err)
 	}
-	a := &acceptor{t: t, ln: ln, of: of}
+	a := &acceptor{t: t, ln: ln, local: ln.Addr().String(), of: of}
 	if a.fd, err = newFD(t.loop, dup, a, true, false); err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (a *acceptor) Ready(bool, bool) { a.accept() }
 // accept accepts waiting clients, and reports whether more may wait.
 func (a *acceptor) accept() (more bool) {
 	for range acceptBatch {
-		n, sa, err := unix.Accept4(a.fd.n, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		n, sa, err := unix.Accept4(int(a.fd.n), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
 			a.pause = 0
@@ -167,7 +168,7 @@ func (a *acceptor) serve(n int, sa unix.Sockaddr) {
 		_ = unix.SetsockoptInt(n, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		keepAlive(n, 300, 100) // as Redis does (tcp-keepalive)
 	}
-	from := originOf(peer, netip.AddrPort{}, a.ln.Addr())
+	from := originOf(peer, netip.AddrPort{}, a.local)
 	t := withFewest(a.t)
 	if !t.admit() {
 		if reply := a.t.worker.Reject(); cfg == nil { // a client that speaks TLS could not read it
@@ -183,7 +184,7 @@ func (a *acceptor) serve(n int, sa unix.Sockaddr) {
 		case err != nil:
 			t.dismiss()
 		case balancers != nil:
-			t.await(a.of, f, peer, a.ln.Addr())
+			t.await(a.of, f, peer, a.local)
 		default:
 			t.enter(cfg, f, from, nil)
 		}
@@ -263,7 +264,7 @@ func descriptorOf(s socket) (descriptor int, ok bool) {
 	if !ok {
 		return -1, false
 	}
-	return f.n, true
+	return int(f.n), true
 }
 
 // addrOf returns the address of a socket's peer, not valid for a socket file.
@@ -330,7 +331,7 @@ func connected(s socket) error {
 	if !ok {
 		return nil
 	}
-	errno, err := unix.GetsockoptInt(f.n, unix.SOL_SOCKET, unix.SO_ERROR)
+	errno, err := unix.GetsockoptInt(int(f.n), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
 	}

@@ -98,26 +98,58 @@ func (h *Host) hasRoom(opening int) bool { return h.open.Load()+int64(opening) <
 // giver returns memory to the system after large requests. The runtime would need
 // minutes for that; keyway should not keep 500 MB so long after one large value.
 type giver struct {
-	garbage atomic.Int64
-	busy    atomic.Bool
+	garbage     atomic.Int64
+	soon, later atomic.Bool  // a collection is scheduled
+	took        atomic.Int64 // the processor time of the last one, and of what else ran meanwhile
 }
 
 const (
 	giveBackFrom = 8 << 20
 	giveBackRest = time.Second
+	// A little garbage is returned later, and seldom: only many clients that idle feel it, since the heap of a
+	// process with little else is small. That takes at most one part in giveLittleShare of a processor's time.
+	giveLittleFrom  = 256 << 10
+	giveLittleRest  = 5 * time.Second
+	giveLittleShare = 200
 )
 
 // add counts garbage. Once there is enough, it schedules a garbage collection that
 // returns the memory to the system. It may be called from any thread and does not block.
 func (g *giver) add(bytes int) {
-	if g.garbage.Add(int64(bytes)) < giveBackFrom || g.busy.Swap(true) {
-		return
+	switch n := g.garbage.Add(int64(bytes)); {
+	case n < giveLittleFrom:
+	case n >= giveBackFrom:
+		if !g.soon.Swap(true) {
+			time.AfterFunc(giveBackRest, func() {
+				g.soon.Store(false)
+				g.give()
+			})
+		}
+	case !g.later.Swap(true):
+		rest := max(giveLittleRest, giveLittleShare*time.Duration(g.took.Load()))
+		time.AfterFunc(rest, func() {
+			g.later.Store(false)
+			if g.garbage.Load() >= giveLittleFrom {
+				g.give()
+			}
+		})
 	}
-	time.AfterFunc(giveBackRest, func() {
-		g.garbage.Store(0)
-		g.busy.Store(false)
-		debug.FreeOSMemory()
-	})
+}
+
+func (g *giver) give() {
+	began := processorTime()
+	g.garbage.Store(0)
+	debug.FreeOSMemory()
+	g.took.Store(int64(processorTime() - began))
+}
+
+// processorTime returns the processor time that the process has used, or 0 if that is unknown.
+func processorTime() time.Duration {
+	var of unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &of) != nil {
+		return 0
+	}
+	return time.Duration(of.Utime.Nano() + of.Stime.Nano())
 }
 
 // budget bounds the memory that all threads together use for clients. Each thread

@@ -193,7 +193,7 @@ func closeSoon(conn net.Conn) {
 
 // acceptStreams accepts clients for t until ln, a socket of the listener, is closed.
 func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
-	pause := time.Duration(0)
+	pause, local := time.Duration(0), ln.Addr().String()
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -208,12 +208,12 @@ func (s *Server) acceptStreams(t *thread, of *listener, ln net.Listener) {
 		pause = 0
 		to := withFewest(t)
 		isAdmitted := to.admit() // now, since the next client is to see that the thread has one more
-		to.loop.Post(func() { to.receiveStream(of, conn, ln.Addr(), isAdmitted) })
+		to.loop.Post(func() { to.receiveStream(of, conn, local, isAdmitted) })
 	}
 }
 
 // receiveStream serves a connection that was accepted, or refuses it.
-func (t *thread) receiveStream(of *listener, conn net.Conn, local net.Addr, isAdmitted bool) {
+func (t *thread) receiveStream(of *listener, conn net.Conn, local string, isAdmitted bool) {
 	cfg, balancers, peer := of.tls.Load(), of.balancers.Load(), peerOf(conn)
 	from := originOf(peer, netip.AddrPort{}, local)
 	mayStay := mayConnect(t, balancers, peer)

@@ -46,7 +46,7 @@ const messageCost = 1e-6
 // few threads and with many; and docs/scale.md says what they cost together.
 func TestWhatThreadsAskEachOther(t *testing.T) {
 	t.Parallel()
-	const times = 20
+	const times = 10
 	nodes := redistest.Three(t)
 	for _, threads := range []float64{2, 32} {
 		adminAddr := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))

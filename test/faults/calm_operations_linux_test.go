@@ -198,7 +198,9 @@ func TestOthersStayCalmDuringA256MBValue(t *testing.T) {
 			pair := [2]*operated{startOperated(t, transfer.toNode), startOperated(t, transfer.toNode)}
 			// keyway learns that it is large.
 			redistest.Dial(t, pair[0].keyway.Addr).Expect("OK", "SET", large, value[:1<<20])
-			pair[0].other.Do("SET", large, value)
+			if transfer.toClient > 0 { // it is read
+				pair[0].other.Do("SET", large, value)
+			}
 			clients := map[string]*redistest.Client{}
 			c := operatedCalm(pair, func(o *operated, addr string) {
 				if clients[addr] == nil {

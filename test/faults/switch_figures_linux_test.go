@@ -29,7 +29,8 @@ const (
 // TestSwitchFigures measures what clients notice while the keys move at the pace auto: 200,000 keys of 100 bytes, 20
 // clients, two keyways, from a ring to slots and back. In a closed loop each client waits for its reply before it
 // sends the next command; in an open loop commands are due at random times, whatever the replies do. Keys are chosen
-// evenly, or by Zipf's law, with which half of the commands use less than 1 % of the keys.
+// evenly, or by Zipf's law, with which half of the commands use less than 1 % of the keys. Reads stay at the nodes that
+// keys leave; writes bring them.
 //
 //	go test ./test/faults -run TestSwitchFigures -v -args -long
 func TestSwitchFigures(t *testing.T) {
@@ -38,25 +39,29 @@ func TestSwitchFigures(t *testing.T) {
 	}
 	for _, isOpen := range []bool{false, true} {
 		for _, isZipf := range []bool{false, true} {
-			name := map[bool]string{false: "closed loop", true: "open loop"}[isOpen] + ", " +
-				map[bool]string{false: "keys used evenly", true: "keys by Zipf's law"}[isZipf]
-			t.Run(name, func(t *testing.T) { measureSwitches(t, isOpen, isZipf) })
+			for _, writes := range []int{0, 5} {
+				name := map[bool]string{false: "closed loop", true: "open loop"}[isOpen] + ", " +
+					map[bool]string{false: "keys used evenly", true: "keys by Zipf's law"}[isZipf] + ", " +
+					map[int]string{0: "reads only", 5: "one write for four reads"}[writes]
+				t.Run(name, func(t *testing.T) {
+					measureSwitches(t, &generator{isOpen: isOpen, isZipf: isZipf, writes: writes})
+				})
+			}
 		}
 	}
 }
 
 // measureSwitches compares the latency of clients before a change and during it, in pairs.
-func measureSwitches(t *testing.T, isOpen, isZipf bool) {
+func measureSwitches(t *testing.T, g *generator) {
 	nodes, ring, slots := threeByTwoLayouts(t)
 	keyways := []*redistest.Process{redistest.ServeProcess(t, ring), redistest.ServeProcess(t, ring)}
-	g := &generator{isZipf: isZipf, isOpen: isOpen}
 	fillFigures(t, keyways[0].Addr)
 	for i := range figureClients {
 		g.connect(t, keyways[i%2].Addr)
 	}
 	g.start()
 	defer g.stop()
-	const pairs = 6
+	const pairs = 4
 	var ratios []float64
 	for i := range pairs {
 		older, newer := ring, slots
@@ -146,9 +151,10 @@ func fillFigures(t *testing.T, addr string) {
 	})
 }
 
-// generator is clients that read and write keys, four GET for each SET.
+// generator is clients that read and write keys.
 type generator struct {
 	isOpen, isZipf bool
+	writes         int // one command of so many is a SET, and the others are GET; 0: all are
 	conns          []*generated
 	window         atomic.Pointer[histogram]
 	errors         atomic.Int64
@@ -233,7 +239,7 @@ func (g *generator) send(c *generated) error {
 	}
 	key := fmt.Sprint("key:", n)
 	c.out = c.out[:0]
-	if c.rng.IntN(5) == 0 {
+	if g.writes > 0 && c.rng.IntN(g.writes) == 0 {
 		c.out = fmt.Appendf(c.out, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$100\r\n%0100d\r\n", len(key), key, 0)
 	} else {
 		c.out = fmt.Appendf(c.out, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key)

@@ -4,7 +4,7 @@
 
 # keyway is tested as it is released, and what one target has compiled serves the others.
 export CGO_ENABLED = 0
-export GOFLAGS = -trimpath
+export GOFLAGS ?= -trimpath
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s

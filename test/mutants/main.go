@@ -5,6 +5,7 @@
 //	go run ./test/mutants            all of them
 //	go run ./test/mutants barrier    those with "barrier" in the name
 //	go run ./test/mutants ./proxy    those that a test of this package notices
+//	go run ./test/mutants 1/3        every third one, from the first one on
 package main
 
 import (
@@ -103,6 +104,13 @@ func (b *build) tryAndRecord(q *queue, t *trial, dir string) {
 
 // chosen returns the bugs that the command line asks for.
 func chosen(only string) (some []bug) {
+	var first, of int
+	if n, _ := fmt.Sscanf(only, "%d/%d", &first, &of); n == 2 && of > 0 {
+		for i := first - 1; i >= 0 && i < len(bugs); i += of {
+			some = append(some, bugs[i])
+		}
+		return some
+	}
 	for _, m := range bugs {
 		if strings.Contains(m.name, only) || m.pkg == only {
 			some = append(some, m)

@@ -17,7 +17,7 @@ def count(i: int) -> None:
             client.incr(key)
             n += 1
             time.sleep(i % 3 * i * 0.02)
-        print("counted", key, n, flush=True)
+        print(f"counted {key} {n}\n", end="", flush=True)  # at once: other threads print too
     except Exception as e:
         print("FAIL", key, repr(e), flush=True)
 

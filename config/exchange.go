@@ -179,18 +179,18 @@ func InChange(c *Config, epoch int64, older, newer *Config, planned *Planned) (*
 // Planned is what the plan of a change says of how keys move.
 type Planned struct {
 	Switch
-	Instances map[string]string // of the nodes that keys leave; see register.Options
+	Incarnations map[string]string // of the nodes that keys leave; see register.Options
 }
 
 // PlanOf returns what the plan says of the change that is under way; nil: that is not known.
 func PlanOf(c *Config) *Planned { return c.planned }
 
-// Instances returns what the plan says of the nodes that keys leave, by their addresses; nil: nothing.
-func Instances(c *Config) map[string]string {
+// Incarnations returns what the plan says of the nodes that keys leave, by their addresses; nil: nothing.
+func Incarnations(c *Config) map[string]string {
 	if c.planned == nil {
 		return nil
 	}
-	return c.planned.Instances
+	return c.planned.Incarnations
 }
 
 // Moves returns how keys move while the layout changes: as the file says, and where it says nothing, as

@@ -96,9 +96,9 @@ type Moves struct {
 	// Remember is how many keys a worker remembers of which their former nodes have said that they do not
 	// have them. 0 means DefaultRemember.
 	Remember int
-	// Instances has what info.Instance said of nodes before any key left them, by their addresses. GET may read keys
-	// that have not left at these nodes as long as they still say that. nil: of none.
-	Instances map[string]string
+	// Incarnations has what info.Incarnation said of nodes before any key left them, by their addresses. GET may read
+	// keys that have not left at these nodes as long as they still say that. nil: of none.
+	Incarnations map[string]string
 }
 
 // DefaultRemember needs about 100 MB, if as many keys are used.

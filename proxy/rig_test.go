@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/resp"
 	"github.com/keyway-proxy/keyway/router"
 	"github.com/keyway-proxy/keyway/slots"
@@ -180,6 +181,9 @@ func (r *rig) shared(node int) *pool.Conn { return r.w.Nodes[node].Shared.Conns[
 func (r *rig) node(node int, reply string) {
 	r.w.Nodes[node].Shared.Conns[0].Received([]byte(reply), r.now)
 }
+
+// become puts the client into a state.
+func (r *rig) become(state engine.State) { r.s.Set(state) }
 
 func (r *rig) feed(s string) { r.w.Received(r.s, []byte(s)); r.endTurn() }
 

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/proxy/engine"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
 func resp2Bulk(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
 
-// instance returns what a node says of itself in INFO, as far as that tells its instances apart.
-func instance(run, data, role string) string {
+// incarnation returns what a node says of itself in INFO, as far as that tells its incarnations apart.
+func incarnation(run, data, role string) string {
 	return fmt.Sprintf("run_id:%s\r\nrole:%s\r\nmaster_replid:%s\r\n", strings.Repeat(run, 40), role,
 		strings.Repeat(data, 40))
 }
@@ -20,10 +21,10 @@ func instance(run, data, role string) string {
 // stayRig has a table whose keys move all, and former nodes that are known to be those of before the change.
 func stayRig(t *testing.T) (*rig, *movers) {
 	before := strings.Repeat("a", 16) + strings.Repeat("b", 16)
-	r := newRig(t, Options{Moves: Moves{Instances: map[string]string{"10.0.0.1:1": before, "10.0.0.2:1": before}}})
+	r := newRig(t, Options{Moves: Moves{Incarnations: map[string]string{"10.0.0.1:1": before, "10.0.0.2:1": before}}})
 	r.replaceLayout(movingTable(t, r))
 	m := newMovers(r)
-	m.info, m.get = instance("a", "b", "master"), "$1\r\nv\r\n"
+	m.info, m.get = incarnation("a", "b", "master"), "$1\r\nv\r\n"
 	m.reads(cmd("GET", "{1}first")) // the source is connected, and asked who it is
 	if m.count("INFO") == 0 || m.count("DUMP") != 1 {
 		t.Fatalf("the nodes got %q", m.sent)
@@ -93,8 +94,8 @@ func TestReadBehindAWrite(t *testing.T) {
 // have left. What it has is not what clients get.
 func TestReadOfARestartedNode(t *testing.T) {
 	for name, now := range map[string]string{
-		"restarted": instance("c", "b", "master"), "promoted": instance("a", "c", "master"),
-		"a replica": instance("a", "b", "slave"), "silent": "",
+		"restarted": incarnation("c", "b", "master"), "promoted": incarnation("a", "c", "master"),
+		"a replica": incarnation("a", "b", "slave"), "silent": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, m := stayRig(t)
@@ -120,12 +121,47 @@ func TestReadOverAnotherConnection(t *testing.T) {
 			l.Fail(r.now, "cut")
 		}
 	}
-	m.info = instance("c", "b", "master")
+	m.info = incarnation("c", "b", "master")
 	if got, came := m.reads(cmd("GET", "{1}k")); got != "$1\r\nx\r\n" || came != 1 {
 		t.Errorf("got %q, and %d keys came", got, came)
 	}
 	if got, came := m.reads(cmd("GET", "{1}l")); got != "$1\r\nx\r\n" || came != 1 {
 		t.Errorf("got %q, and %d keys came", got, came)
+	}
+}
+
+// TestReadOfASilentNode: a client whose read the former node does not answer gets an error in time.
+func TestReadOfASilentNode(t *testing.T) {
+	r, m := stayRig(t)
+	m.hangs = r.w.Table.Nodes[1-int(slots.Of([]byte("{1}k"))/8192)].Addr
+	if got, came := m.reads(cmd("GET", "{1}k")); got != "" || came != 0 {
+		t.Errorf("got %q, and %d keys came", got, came)
+	}
+	r.pass(time.Second) // the timeout
+	r.endTurn()
+	want := "-TRYAGAIN keyway: key \"{1}k\" is still being moved from node "
+	if got := r.got(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "the command was not executed\r\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestReadOfAClientThatTracks: the invalidations that a client wants come from the node that answers it. One that asks
+// for CLIENT NO-TOUCH has told only that node so. What a client with an account at the nodes may read they decide.
+func TestReadOfAClientThatTracks(t *testing.T) {
+	for name, state := range map[string]engine.State{
+		"tracks": engine.Tracks, "does not touch": engine.NoTouch, "has an account at the nodes": engine.OfNodes,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, m := stayRig(t)
+			r.become(state)
+			r.feed(cmd("GET", "{1}k"))
+			for range 2 {
+				m.roundTrip()
+			}
+			if m.count("GET") > 0 || m.count("EXISTS") < 2 {
+				t.Errorf("the nodes got %q", m.sent)
+			}
+		})
 	}
 }
 

@@ -167,9 +167,9 @@ type Options struct {
 	BigOver int64         `json:"big_over,omitempty"` // bytes
 	Big     string        `json:"big,omitempty"`
 
-	// Instances has what info.Instance says of the nodes of the old layout, by their addresses, from before the
+	// Incarnations has what info.Incarnation says of the nodes of the old layout, by their addresses, from before the
 	// change. A node that is missing is no single master, or does not say it.
-	Instances map[string]string `json:"instances,omitempty"`
+	Incarnations map[string]string `json:"incarnations,omitempty"`
 }
 
 // ReadOptions returns the options of a plan. They are zero if it has none.

@@ -320,7 +320,7 @@ func (s *Switch) begin(
 	}
 	says := wiring.Planning(s.newer)
 	if !s.older.Clustered() {
-		if says.Instances, err = switching.Instances(ctx, mastersOf(s.older, s.work.From.Table)); err != nil {
+		if says.Incarnations, err = switching.Incarnations(ctx, mastersOf(s.older, s.work.From.Table)); err != nil {
 			return nil, err
 		}
 	}

@@ -125,8 +125,15 @@ func workerOptions(c *config.Config) (proxy.Options, error) {
 		Locks:      lockRules(c),
 		WatchLocks: watch,
 		KeyTraffic: keyTraffic(c),
-		Moves:      proxy.Moves{Durable: Durability(c), Remember: c.Switch.Remember, Instances: config.Instances(c)},
+		Moves:      moves(c),
 	}, nil
+}
+
+// moves returns how keys are brought to their nodes while the layout changes.
+func moves(c *config.Config) proxy.Moves {
+	return proxy.Moves{
+		Durable: Durability(c), Remember: c.Switch.Remember, Incarnations: config.Incarnations(c),
+	}
 }
 
 // keyTraffic returns what is done about hot keys and big ones. All threads together keep the memory of near_cache.

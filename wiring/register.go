@@ -53,7 +53,7 @@ func planned(p *register.Plan) *config.Planned {
 	}
 	big := config.Big{Over: config.Size(o.BigOver), How: o.Big}
 	return &config.Planned{
-		Switch: config.Switch{Batch: o.Batch, Durable: o.Durable, Big: big}, Instances: o.Instances,
+		Switch: config.Switch{Batch: o.Batch, Durable: o.Durable, Big: big}, Incarnations: o.Incarnations,
 	}
 }
 

@@ -26,7 +26,7 @@ type puller struct {
 	due    []*pair   // those that are pumped when the turn ends
 	queue  []*waiter // clients, in the order in which they give up
 	fresh  []*waiter // those of them that have begun to wait in this turn
-	seen   showing
+	seen   showing   // scratch
 	calls  []*waiter // calls; those of one client in the order of its commands
 	ready  []*waiter // those that need not wait any more
 	over   int       // at least as many of queue are over

@@ -19,16 +19,16 @@ import (
 //	                                   --->  null  --->  new node   the reply, and k has left
 //
 // A former node that was restarted, or has failed over, may have lost the removal of a key and answer with an old
-// value. So it is only asked while it is the instance that it was before the change.
+// value. So it is only asked while it is the incarnation that it was before the change.
 
-// instanceLife is how long a node counts as the instance that it has said to be. A connection ends with the process,
-// and sentinels end those of a master that they make a replica.
-const instanceLife = int64(time.Second)
+// incarnationLife is how long a node counts as the incarnation that it has said to be. A connection ends with the
+// process, and sentinels end those of a master that they make a replica.
+const incarnationLife = int64(time.Second)
 
 // maxStay bounds the replies that clients get so. Longer ones pass from a node to a client without being whole here.
 const maxStay = 64 << 10
 
-// showing is how observers see a command that is answered here.
+// showing is how observers see a command that is answered here. It is reused: only while they look has it a session.
 type showing struct {
 	call    engine.Call
 	request engine.Request
@@ -41,7 +41,7 @@ const notOrdinary = engine.InMulti | engine.Tracks | engine.OfNodes | engine.NoT
 // turn ends. It is nil for all others.
 func (p *puller) mayStay(s *engine.Session, cmd *command.Command) *wanted {
 	if !cmd.Is(command.ReadsValue) || s.Has(notOrdinary) || s.Block != nil || len(p.wanted) != 1 ||
-		p.wanted[0].from == nil || p.w.Options.Instances[p.wanted[0].from.Addr] == "" {
+		p.wanted[0].from == nil || p.w.Options.Incarnations[p.wanted[0].from.Addr] == "" {
 		return nil
 	}
 	k := p.wanted[0]
@@ -62,7 +62,7 @@ func (p *puller) readOrFetch(who *waiter) {
 		return
 	}
 	pr := p.pairOf(k.route)
-	before := p.w.Options.Instances[k.from.Addr]
+	before := p.w.Options.Incarnations[k.from.Addr]
 	// What the client has sent before may change the key. What it has sent behind is brought along with it.
 	if !engine.IsAnswered(who.s) || isFollowed(who.s) || pr.wants[string(k.key)] != nil || pr.isStrict() ||
 		!pr.former.isAsBefore(p.w, pr.source, before) {
@@ -107,20 +107,20 @@ func isFollowed(s *engine.Session) (is bool) {
 
 // former is what is known of a node that keys leave.
 type former struct {
-	askAt   int64  // when it may be asked again which instance it is
+	askAt   int64  // when it may be asked again which incarnation it is
 	askedBy uint64 // the number of the socket over which it was asked last; 0: none yet
 	sameBy  uint64 // that over which it has said last that it is as before; 0: none
 }
 
-// isAsBefore reports whether the node at the other end of conn is known to be the instance that it was before the
+// isAsBefore reports whether the node at the other end of conn is known to be the incarnation that it was before the
 // change. It asks the node from time to time.
 func (f *former) isAsBefore(w *engine.Worker, conn *pool.Conn, before string) bool {
 	dials := conn.Stats.Dials
 	if f.askedBy != dials || w.Now >= f.askAt {
-		f.askedBy, f.askAt = dials, w.Now+instanceLife
+		f.askedBy, f.askAt = dials, w.Now+incarnationLife
 		w.Ask(conn, w.Now+stepTimeout, func(reply []byte, ok bool) {
 			text, _ := resp.Bulk(reply)
-			if f.sameBy = 0; ok && info.Instance(text) == before {
+			if f.sameBy = 0; ok && info.Incarnation(text) == before {
 				f.sameBy = conn.Stats.Dials // the socket that the reply came over
 			}
 		}, "INFO", "server", "replication")

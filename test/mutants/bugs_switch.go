@@ -223,8 +223,13 @@ var inSwitch = []bug{
 	},
 	{
 		"a former node that was restarted answers reads", "proxy/pull/stay.go",
-		"ok && info.Instance(text) == before", "ok && info.Instance(text) != \"\"",
+		"ok && info.Incarnation(text) == before", "ok && info.Incarnation(text) != \"\"",
 		"./proxy", "TestReadOfARestartedNode",
+	},
+	{
+		"a client with an account at the nodes reads by that of keyway", "proxy/pull/stay.go",
+		"engine.InMulti | engine.Tracks | engine.OfNodes |", "engine.InMulti | engine.Tracks |",
+		"./proxy", "TestReadOfAClientThatTracks",
 	},
 	{
 		"a read at the former node overtakes what its client has sent before", "proxy/pull/stay.go",

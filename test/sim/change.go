@@ -219,9 +219,9 @@ func (c *change) optionsOf(k *keyway) proxy.Options {
 	o.Now = c.world.now
 	k.table = c.tableOf(k.epoch)
 	o.Backend.Epoch = k.epoch
-	o.Instances = map[string]string{}
+	o.Incarnations = map[string]string{}
 	for _, n := range c.world.nodes { // a restart of theirs loses nothing
-		o.Instances[n.addr] = n.redis.Instance()
+		o.Incarnations[n.addr] = n.redis.Incarnation()
 	}
 	if c.shell == nil || k.table.IsMoving() {
 		o.Backend.MinEpoch = k.epoch

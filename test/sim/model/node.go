@@ -85,8 +85,8 @@ func (n *Node) Open(deliver func(reply []byte), hangUp func()) *Conn {
 // runID returns the run_id that INFO shows, which differs from one process to the next. It is the master_replid, too.
 func (n *Node) runID() string { return fmt.Sprintf("%08x%08x%024x", n.ID, n.scanSeed, 0) }
 
-// Instance returns the beginnings of the run_id and the master_replid.
-func (n *Node) Instance() string { return n.runID()[:16] + n.runID()[:16] }
+// Incarnation returns the beginnings of the run_id and the master_replid.
+func (n *Node) Incarnation() string { return n.runID()[:16] + n.runID()[:16] }
 
 // Restart ends all connections, as the end of the process does, and forgets what is not saved:
 // scripts, and where SCAN has been.

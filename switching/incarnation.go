@@ -7,9 +7,9 @@ import (
 	"github.com/keyway-proxy/keyway/info"
 )
 
-// Instances returns what info.Instance says of nodes, by their addresses, for the plan of a change in which keys leave
-// them. A node that refuses to say it is missing.
-func Instances(ctx context.Context, nodes []*Node) (map[string]string, error) {
+// Incarnations returns what info.Incarnation says of nodes, by their addresses, for the plan of a change in which keys
+// leave them. A node that refuses to say it is missing.
+func Incarnations(ctx context.Context, nodes []*Node) (map[string]string, error) {
 	found := make([]string, len(nodes))
 	err := each(nodes, func(i int, n *Node) error {
 		return n.attempt(ctx, func(c *connection) error {
@@ -17,7 +17,7 @@ func Instances(ctx context.Context, nodes []*Node) (map[string]string, error) {
 			if err != nil && !control.IsReply(err) {
 				return c.failed("asking for INFO", err)
 			}
-			found[i] = info.Instance([]byte(text))
+			found[i] = info.Incarnation([]byte(text))
 			return nil
 		})
 	})

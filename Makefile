@@ -11,6 +11,7 @@ FUZZTIME ?= 30s
 SEEDS ?= 10000
 
 MUTANT ?=
+RUN ?=
 
 VERSION ?= $(shell scripts/version)
 
@@ -43,14 +44,15 @@ test: tools
 	go test -timeout 20m -parallel 4 ./test/faults
 
 # make test and make lint vet the same code. The race detector sees nothing of browsers, Prometheus,
-# Helm and valgrind, and the packages and ./test use from many goroutines what these look at.
+# Helm and valgrind, and the packages and ./test use from many goroutines what these look at. RUN chooses tests
+# by their names, as go test does.
 OUTSIDE = page|dashboards|charts|packages|bench|mutants
 RACING = ./test $$(go list ./... | grep -v -E '/test(/(faults|$(OUTSIDE)))?$$')
 
 race: export CGO_ENABLED = 1
 race: tools
-	go test -timeout 20m -race -vet=off -shuffle=on -parallel 8 $(RACING)
-	go test -timeout 20m -race -vet=off -shuffle=on -parallel 4 ./test/faults
+	go test -timeout 20m -race -vet=off -shuffle=on -parallel 8 -run '$(RUN)' $(RACING)
+	go test -timeout 20m -race -vet=off -shuffle=on -parallel 4 -run '$(RUN)' ./test/faults
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }

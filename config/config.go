@@ -385,7 +385,7 @@ func Default() Config {
 		guarding: guarding{
 			Placement: Placement{Misplaced: MisplacedRefuse},
 			Switch: Switch{
-				Hold: time.Second, Latency: 2 * time.Millisecond, Batch: 100, Durable: DurableAuto,
+				Hold: time.Second, Latency: time.Millisecond, Batch: 100, Durable: DurableAuto,
 				Big: Big{Over: 32 << 20, How: BigLast}, Remember: 1 << 20,
 			},
 		},

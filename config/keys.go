@@ -228,13 +228,13 @@ var poolKeys = []key{
 		change: "The nodes have other work to do."},
 	{path: "switch.latency", effect: AtOnce, min: ms / 10, max: noMaximum, zero: true,
 		remedy: "write a duration such as 2ms, or 0 for none",
-		meaning: "Fewer keys move while a node takes longer than this for PING. 0: never. `keyway switch --latency` " +
-			"and `keyway rate` win over it.",
+		meaning: "Fewer keys move while 1 % of a node's answers to PING take longer than this, and than twice " +
+			"what is usual. 0: never. `keyway switch --latency` and `keyway rate` win over it.",
 		change: "The nodes are always slower, or may get slower while keys move."},
 	{path: "switch.batch", effect: AtOnce, min: 1, max: 10_000,
 		remedy: "write a number of keys, such as 100",
-		meaning: "How many keys that clients do not use move at once, and 2.5 KB for each. Their new node executes " +
-			"nothing else meanwhile." + ofPlan,
+		meaning: "How many keys that clients do not use move at once, and 2.5 KB for each; at a low rate as many as " +
+			"may move in 10 ms, but 10 at least. Their new node executes nothing else meanwhile." + ofPlan,
 		change: "Nodes are far away, and keys move too slowly: more. Clients must not wait a millisecond: fewer."},
 	{path: "switch.durable", effect: AtOnce,
 		meaning: "When a key counts as moved. `auto`: if keyway knows of replicas of its new node, one of them " +

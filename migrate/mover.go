@@ -206,7 +206,7 @@ func (c *collector) flush() error {
 func (c *collector) send(to *move.Node) error {
 	keys := c.waiting[to]
 	c.waiting[to] = nil
-	for _, b := range cut(keys, c.bySlot(to), c.batch) {
+	for _, b := range cut(keys, c.bySlot(to), min(c.batch, c.pace.most())) {
 		b.to, b.db = to, c.db
 		select {
 		case c.batches <- b:

@@ -15,13 +15,16 @@ import (
 const (
 	// leastRate is the lowest rate, in keys per second, and the first. To move a thousand
 	// small keys a second costs a node about 1 % of a core, so this is not what slows it down.
-	leastRate = 5000
+	leastRate = 2000
+	// In a batch move as many keys as may in a batchesPerSecond-th of a second, and leastBatch at least.
+	batchesPerSecond = 100
+	leastBatch       = 10
 
 	pingInterval   = 10 * time.Millisecond
 	adjustInterval = 100 * time.Millisecond
 	pingWindow     = 100 // pings of about one second
-	baselinePings  = 50
-	leastPings     = 50 // fewer say nothing about the 99th percentile
+	leastPings     = 50  // fewer say nothing about the 99th percentile
+	usualRise      = 600 // see probe.usual
 )
 
 // Speed says how fast keys may move.
@@ -155,10 +158,20 @@ func (p *Pace) now() (slow string, rate float64) {
 	return p.slow, p.rate
 }
 
+// most returns how many keys should move at once at the present rate. A node executes nothing else meanwhile, so a
+// low rate would not help those who meet a large batch.
+func (p *Pace) most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int(min(max(p.rate/batchesPerSecond, leastBatch), math.MaxInt32))
+}
+
 // probe measures the latency of one node.
 type probe struct {
-	node     *move.Node
-	baseline time.Duration // before any key moved
+	node *move.Node
+	// usual is the least percentile of late. It rises by a usualRise-th at each look, so that within a minute a load
+	// that has grown is usual. One goroutine uses it.
+	usual time.Duration
 
 	mu    sync.Mutex
 	pings []time.Duration // the last ones
@@ -173,6 +186,18 @@ func (p *probe) percentile() time.Duration {
 	}
 	sorted := slices.Sorted(slices.Values(p.pings))
 	return sorted[(99*len(sorted)+99)/100-1]
+}
+
+// isSlow reports whether 1 % of the node's answers take longer than the bound, and than twice as long as usual.
+func (p *probe) isSlow(bound time.Duration) bool {
+	took := p.percentile()
+	if took == 0 {
+		return false
+	}
+	if p.usual += p.usual / usualRise; p.usual == 0 || took < p.usual {
+		p.usual = took
+	}
+	return took > max(bound, 2*p.usual)
 }
 
 // ping measures once, unless the node cannot be reached. Those who move keys report that.
@@ -195,21 +220,12 @@ func (p *probe) forget() {
 	p.pings = nil
 }
 
-// follow adjusts the rate until ctx ends. A node is slow if 1 % of its answers take longer
-// than the bound, or than twice what they took before any key moved, if that is longer.
+// follow adjusts the rate until ctx ends.
 func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 	probes := make([]*probe, len(nodes))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, n := range nodes {
 		probes[i] = &probe{node: n}
-		for range baselinePings {
-			if ctx.Err() != nil {
-				return
-			}
-			probes[i].ping(ctx)
-			time.Sleep(pingInterval)
-		}
-		probes[i].baseline = probes[i].percentile()
 		g.Go(func() error {
 			return every(ctx, pingInterval, func() error {
 				if p.bound() > 0 {
@@ -223,7 +239,7 @@ func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 		return every(ctx, adjustInterval, func() error {
 			slow, bound := "", p.bound()
 			for _, q := range probes {
-				if bound > 0 && q.percentile() > max(bound, 2*q.baseline) {
+				if bound > 0 && q.isSlow(bound) {
 					slow = q.node.Name
 					q.forget()
 				}

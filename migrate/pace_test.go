@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -94,18 +95,46 @@ func TestPaceChanges(t *testing.T) {
 	}
 }
 
-// TestProbe: the latency is the 99th percentile of the pings.
+// TestBatchesFollowThePace: at a low rate batches are small, since their node does nothing else meanwhile.
+func TestBatchesFollowThePace(t *testing.T) {
+	for _, c := range []struct {
+		speed Speed
+		most  int
+	}{{Speed{}, math.MaxInt32}, {Speed{Rate: 1}, 10}, {Speed{Rate: 3000}, 30}, {Speed{Latency: time.Second}, 20}} {
+		if got := NewPace(c.speed).most(); got != c.most {
+			t.Errorf("%+v: %d keys at once, expected %d", c.speed, got, c.most)
+		}
+	}
+}
+
+// TestProbe: the latency is the 99th percentile of the pings. It is slow above the bound, unless that is usual.
 func TestProbe(t *testing.T) {
 	p := new(probe)
 	for i := range 100 {
-		p.pings = append(p.pings, time.Duration(100-i))
+		p.pings = append(p.pings, time.Duration(100-i)*time.Microsecond)
 	}
-	if got := p.percentile(); got != 99 {
-		t.Errorf("%d, expected 99", got)
+	if got := p.percentile(); got != 99*time.Microsecond {
+		t.Errorf("%v, expected 99us", got)
+	}
+	if p.isSlow(0) { // the first look says what is usual
+		t.Error("slow as usual")
+	}
+	p.pings[0], p.pings[1] = 300*time.Microsecond, 300*time.Microsecond
+	if p.isSlow(300 * time.Microsecond) {
+		t.Error("slow within the bound")
+	}
+	if !p.isSlow(299 * time.Microsecond) {
+		t.Error("300us are not slow, where 99us are usual")
+	}
+	for range time.Minute / adjustInterval {
+		p.isSlow(0)
+	}
+	if p.isSlow(0) {
+		t.Error("what has lasted for a minute is not usual")
 	}
 	p.forget()
 	if got := p.percentile(); got != 0 {
-		t.Errorf("%d, expected nothing", got)
+		t.Errorf("%v, expected nothing", got)
 	}
 }
 

@@ -131,6 +131,9 @@ type Pace struct {
 	By      string        `json:"by,omitempty"`      // who has said it; empty: not known
 }
 
+// DefaultLatency is what nodes may take to answer PING while keys move, unless an operator says otherwise.
+const DefaultLatency = time.Millisecond
+
 // Code returns the text for FUNCTION LOAD of the n-th Pace of the change to an epoch.
 func (p Pace) Code(epoch int64, n int) (string, error) {
 	text, err := json.Marshal(p)

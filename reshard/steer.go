@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyway-proxy/keyway/config"
 	"github.com/keyway-proxy/keyway/register"
-	"github.com/keyway-proxy/keyway/switching"
 )
 
 // Adjust returns the pace that follows the one that is in force.
@@ -39,7 +38,7 @@ func ParseRate(text string, latency *time.Duration) (Adjust, error) {
 	to, keepsLatency := register.Pace{}, false
 	switch n, err := strconv.Atoi(text); {
 	case text == automatic:
-		to.Latency = switching.DefaultLatency
+		to.Latency = register.DefaultLatency
 	case text == unlimited:
 	case err != nil || n < 1:
 		return nil, fmt.Errorf("rate %q: write a number of keys per second from 1, auto or unlimited", text)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/keyway-proxy/keyway/control"
 	"github.com/keyway-proxy/keyway/register"
@@ -133,16 +132,13 @@ func (n *Node) SetPace(
 	return set, err
 }
 
-// DefaultLatency is what nodes may take to answer PING while keys move, unless an operator says otherwise.
-const DefaultLatency = 2 * time.Millisecond
-
 // PaceOf returns the pace at which the keys of a change move: what was said last, or what its plan says.
 func PaceOf(of *register.Change) (register.Pace, error) {
 	switch {
 	case of.Pace != nil:
 		return *of.Pace, nil
 	case of.Plan == nil || len(of.Plan.Options) == 0:
-		return register.Pace{Latency: DefaultLatency}, nil
+		return register.Pace{Latency: register.DefaultLatency}, nil
 	}
 	o, err := of.Plan.ReadOptions()
 	return o.Pace, err

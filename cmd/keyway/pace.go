@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/reshard"
-	"github.com/keyway-proxy/keyway/switching"
 )
 
 func pauseCommand() *cobra.Command {
@@ -76,7 +76,7 @@ func rateCommand() *cobra.Command {
 	}
 	configFlag(cmd, &file)
 	poolFlag(cmd, &pool)
-	cmd.Flags().DurationVar(&latency, "latency", switching.DefaultLatency,
+	cmd.Flags().DurationVar(&latency, "latency", register.DefaultLatency,
 		"move fewer keys while a node takes longer than this for PING; 0: never")
 	return cmd
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/keyway-proxy/keyway/plan"
 	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/reshard"
-	"github.com/keyway-proxy/keyway/switching"
 )
 
 // switchover is one call of keyway switch.
@@ -78,7 +77,7 @@ func (s *switchover) files(cmd *cobra.Command, files []string) error {
 // paceFlags are the flags that say how fast keys move.
 func paceFlags(cmd *cobra.Command, p *register.Pace) {
 	cmd.Flags().IntVar(&p.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
-	cmd.Flags().DurationVar(&p.Latency, "latency", switching.DefaultLatency,
+	cmd.Flags().DurationVar(&p.Latency, "latency", register.DefaultLatency,
 		"move fewer keys while a node takes longer than this for PING; 0: never")
 }
 

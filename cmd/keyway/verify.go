@@ -14,6 +14,7 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/move"
+	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/reshard"
 )
 
@@ -100,7 +101,7 @@ func printVerified(w io.Writer, r *migrate.Repaired, failed, asJSON bool) error 
 // movingFlags are the flags of a command that moves keys.
 func movingFlags(cmd *cobra.Command, o *migrate.Options) {
 	cmd.Flags().IntVar(&o.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
-	cmd.Flags().DurationVar(&o.Latency, "latency", 2*time.Millisecond,
+	cmd.Flags().DurationVar(&o.Latency, "latency", register.DefaultLatency,
 		"move fewer keys while a node takes longer than this for PING; 0: never")
 	cmd.Flags().DurationVar(&o.Retry, "retry", time.Minute,
 		"how long to try again after a node could not be reached; 0: not at all")

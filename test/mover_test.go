@@ -243,8 +243,8 @@ func TestPause(t *testing.T) {
 		t.Errorf("%d keys have left in %s, more than %d", before-left, took, most)
 	}
 	for _, c := range [][]string{
-		{"auto: fewer keys while a node takes longer than 2ms", "auto"},
-		{"at most 20000 keys/s, and fewer while a node takes longer than 2ms", "20000"},
+		{"auto: fewer keys while a node takes longer than 1ms", "auto"},
+		{"at most 20000 keys/s, and fewer while a node takes longer than 1ms", "20000"},
 		{"at most 20000 keys/s\n", "20000", "--latency", "0"},
 	} {
 		if text := m.must(append([]string{"rate", "-c", m.newFile}, c[1:]...)...); !strings.Contains(text, c[0]) {

@@ -84,8 +84,8 @@ func abs(n int) int { return max(n, -n) }
 // lockStates prepare a lock for a script.
 var lockStates = []struct{ name, value, lease string }{
 	{"free", "", ""},
-	{"held by me", "me", "20000"},
-	{"held by another", "other", "20000"},
+	{"held by me", "me", "45000"},
+	{"held by another", "other", "45000"},
 	{"expired", "me", "150"},
 }
 

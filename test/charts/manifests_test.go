@@ -169,7 +169,7 @@ func TestConfigMapChanges(t *testing.T) {
 	p.Answers()
 	client := redistest.Dial(t, listen)
 	mount(t, dir, "..2", config+"slowlog: {slower_than: 7ms}\nclients: {password: new}\n")
-	redistest.Eventually(t, 20*time.Second, "the changed ConfigMap is in force", func() bool {
+	redistest.Eventually(t, time.Minute, "the changed ConfigMap is in force", func() bool {
 		return redistest.Ask(listen, "PING").Text == "NOAUTH Authentication required."
 	})
 	client.Expect("PONG", "PING") // its connection is as before

@@ -44,7 +44,9 @@ type Pace struct {
 	limit   float64 // the rate never exceeds it
 	taken   int     // keys since the last adjustment
 	next    time.Time
-	slow    string // the name of the node that was too slow last
+	// isBehind says that those who move keys use less than half of the rate, such as where nodes are far away.
+	isBehind bool
+	slow     string // the name of the node that was too slow last
 }
 
 // NewPace returns a pace that begins with a speed.
@@ -67,7 +69,7 @@ func (p *Pace) Set(s Speed) {
 }
 
 func (p *Pace) set(s Speed) {
-	p.speed, p.limit, p.slow, p.next = s, math.Inf(1), "", time.Time{}
+	p.speed, p.limit, p.slow, p.next, p.isBehind = s, math.Inf(1), "", time.Time{}, false
 	if s.Rate > 0 {
 		p.limit = float64(s.Rate)
 	}
@@ -120,10 +122,13 @@ func (p *Pace) take(n int) (at time.Time, changed <-chan struct{}) {
 	if p.speed.Paused {
 		return at, p.changed
 	}
-	if at = time.Now(); at.Before(p.next) {
+	lasts := time.Duration(float64(n) / p.rate * float64(time.Second))
+	at = time.Now()
+	p.isBehind = !p.next.IsZero() && at.Sub(p.next) > lasts
+	if at.Before(p.next) {
 		at = p.next
 	}
-	p.next = at.Add(time.Duration(float64(n) / p.rate * float64(time.Second)))
+	p.next = at.Add(lasts)
 	p.taken += n
 	return at, p.changed
 }
@@ -159,10 +164,13 @@ func (p *Pace) now() (slow string, rate float64) {
 }
 
 // most returns how many keys should move at once at the present rate. A node executes nothing else meanwhile, so a
-// low rate would not help those who meet a large batch.
+// low rate would not help those who meet a large batch. Who does not keep up with the rate may need large ones.
 func (p *Pace) most() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.isBehind {
+		return math.MaxInt32
+	}
 	return int(min(max(p.rate/batchesPerSecond, leastBatch), math.MaxInt32))
 }
 

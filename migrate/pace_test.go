@@ -95,7 +95,8 @@ func TestPaceChanges(t *testing.T) {
 	}
 }
 
-// TestBatchesFollowThePace: at a low rate batches are small, since their node does nothing else meanwhile.
+// TestBatchesFollowThePace: at a low rate batches are small, since their node does nothing else meanwhile. They are
+// large if otherwise keys would move more slowly than they may.
 func TestBatchesFollowThePace(t *testing.T) {
 	for _, c := range []struct {
 		speed Speed
@@ -103,6 +104,17 @@ func TestBatchesFollowThePace(t *testing.T) {
 	}{{Speed{}, math.MaxInt32}, {Speed{Rate: 1}, 10}, {Speed{Rate: 3000}, 30}, {Speed{Latency: time.Second}, 20}} {
 		if got := NewPace(c.speed).most(); got != c.most {
 			t.Errorf("%+v: %d keys at once, expected %d", c.speed, got, c.most)
+		}
+	}
+	p := NewPace(Speed{Rate: 1000})
+	p.take(10)
+	for _, c := range []struct {
+		idle time.Duration
+		most int
+	}{{0, 10}, {time.Second, math.MaxInt32}, {0, 10}} {
+		p.next = p.next.Add(-c.idle)
+		if p.take(10); p.most() != c.most {
+			t.Errorf("%v after the pace would have allowed more keys, %d move at once, expected %d", c.idle, p.most(), c.most)
 		}
 	}
 }

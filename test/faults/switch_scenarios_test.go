@@ -327,9 +327,14 @@ func (s *scene) arrive(c *change) {
 	s.t.Helper()
 	err := <-c.ended
 	c.ended <- err
+	args := []string{"switch", "--wait", "-c", s.files[1-s.now]}
 	for end := time.Now().Add(time.Minute); err != nil; time.Sleep(200 * time.Millisecond) {
 		var out []byte
-		out, err = exec.Command(redistest.Build(s.t), "switch", "--wait", "-c", s.files[1-s.now]).CombinedOutput()
+		out, err = exec.Command(redistest.Build(s.t), args...).CombinedOutput()
+		if strings.Contains(string(out), "; name both files: ") { // the command had not planned the first change
+			args = []string{"switch", "--wait", s.files[s.now], s.files[1-s.now]}
+			continue
+		}
 		if strings.Contains(string(out), "is in force since epoch") {
 			break
 		}

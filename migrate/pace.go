@@ -16,7 +16,7 @@ const (
 	// leastRate is the lowest rate, in keys per second, and the first. To move a thousand
 	// small keys a second costs a node about 1 % of a core, so this is not what slows it down.
 	leastRate = 2000
-	// In a batch move as many keys as may in a batchesPerSecond-th of a second, and leastBatch at least.
+	// A batch has as many keys as may move in 1/batchesPerSecond of a second, and leastBatch at least.
 	batchesPerSecond = 100
 	leastBatch       = 10
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyway-proxy/keyway/move"
 	"github.com/keyway-proxy/keyway/slots"
 )
 
@@ -106,7 +107,19 @@ func TestBatchesFollowThePace(t *testing.T) {
 			t.Errorf("%+v: %d keys at once, expected %d", c.speed, got, c.most)
 		}
 	}
-	p := NewPace(Speed{Rate: 1000})
+	to, from, batches := new(move.Node), new(move.Node), make(chan batch, 100)
+	p := NewPace(Speed{Rate: 2000})
+	c := collector{
+		mover: &mover{pace: p, batch: 100}, ctx: t.Context(), from: from, batches: batches,
+		waiting: map[*move.Node][]sized{to: make([]sized, 100)},
+	}
+	if err := c.send(to); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-batches; len(b.keys) != 20 || len(batches) != 4 {
+		t.Errorf("%d keys in the first batch at 2,000 a second, and %d more batches", len(b.keys), len(batches))
+	}
+	p = NewPace(Speed{Rate: 1000})
 	p.take(10)
 	for _, c := range []struct {
 		idle time.Duration

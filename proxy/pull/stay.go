@@ -21,14 +21,15 @@ import (
 // A former node that was restarted, or has failed over, may have lost the removal of a key and answer with an old
 // value. So it is only asked while it is the incarnation that it was before the change.
 
-// incarnationLife is how long a node counts as the incarnation that it has said to be. A connection ends with the
+// incarnationLife is the time after which a node is asked again which incarnation it is. A connection ends with the
 // process, and sentinels end those of a master that they make a replica.
 const incarnationLife = int64(time.Second)
 
 // maxStay bounds the replies that clients get so. Longer ones pass from a node to a client without being whole here.
 const maxStay = 64 << 10
 
-// showing is how observers see a command that is answered here. It is reused: only while they look has it a session.
+// showing is what observers see of a command that is answered here. It is reused, and has a session only while they
+// look.
 type showing struct {
 	call    engine.Call
 	request engine.Request

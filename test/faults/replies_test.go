@@ -103,6 +103,7 @@ func TestLateRepliesReachNobody(t *testing.T) {
 	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(2, 2))
 	late, calm := 0, false
+	var held time.Time // until when a reply is held back
 	var proxies []*redistest.Node
 	for _, n := range nodes {
 		f := redistest.NewFaults(t, n.Addr, func(int) redistest.Plan {
@@ -111,14 +112,15 @@ func TestLateRepliesReachNobody(t *testing.T) {
 				defer mu.Unlock()
 				if !calm && rng.IntN(4000) == 0 {
 					late++
-					return reply, 300 * time.Millisecond
+					held = time.Now().Add(600 * time.Millisecond)
+					return reply, 600 * time.Millisecond
 				}
 				return reply, 0
 			}}
 		})
 		proxies = append(proxies, &redistest.Node{Addr: f.Addr})
 	}
-	yaml := redistest.Layouts(proxies)["slots"] + "backend: {request_timeout: 200ms, integrity: 50}\n"
+	yaml := redistest.Layouts(proxies)["slots"] + "backend: {request_timeout: 400ms, integrity: 50}\n"
 	k := redistest.Serve(t, yaml).Ready()
 	l := (&load{addr: k.Addr, clients: 20}).start(t)
 	total := int64(scale(60_000, 1_000_000))
@@ -130,6 +132,7 @@ func TestLateRepliesReachNobody(t *testing.T) {
 	t.Logf("%d replies held back", late)
 	calm = true
 	mu.Unlock()
+	time.Sleep(time.Until(held)) // it may be a check's, which no client waits for
 	k.Ready()
 	l.settle(t, k.Addr)
 	census(t, k.Addr, nodes)

@@ -149,15 +149,15 @@ func (s *servers) move(ctx context.Context, o Options, p pass) (move.Result, err
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer stop(nil)
-	g, moving := errgroup.WithContext(beside)
 	watching.Go(func() {
-		if err := s.watch(moving); err != nil && moving.Err() == nil {
+		if err := s.watch(beside); err != nil && beside.Err() == nil {
 			stop(err)
 		}
 	})
 	if o.Pace != nil || o.Latency > 0 {
-		watching.Go(func() { m.pace.follow(moving, s.all) })
+		watching.Go(func() { m.pace.follow(beside, s.all) })
 	}
+	g, moving := errgroup.WithContext(beside)
 	for _, n := range s.all {
 		if p.drains.isOf(n) && o.Skips != nil && o.Skips(n.Name) {
 			m.scans[n].done.Store(true)

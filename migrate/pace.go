@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// leastRate is the lowest rate, in keys per second, and the first. To move a thousand
+	// LeastRate is the lowest rate, in keys per second, and the first, unless the limit is lower. To move a thousand
 	// small keys a second costs a node about 1 % of a core, so this is not what slows it down.
-	leastRate = 2000
+	LeastRate = 2000
 	// A batch has as many keys as may move in 1/batchesPerSecond of a second, and leastBatch at least.
 	batchesPerSecond = 100
 	leastBatch       = 10
@@ -35,7 +35,8 @@ type Speed struct {
 }
 
 // Pace bounds how many keys move in a second. With a bound for the latency, the rate grows by 5 % in a
-// tenth of a second while every node answers PING quickly, and is halved when one does not.
+// tenth of a second while every node answers PING quickly, and is halved when one does not. Then it stays until that
+// node has been measured anew.
 type Pace struct {
 	mu      sync.Mutex
 	speed   Speed
@@ -75,7 +76,7 @@ func (p *Pace) set(s Speed) {
 	}
 	p.rate = p.limit
 	if s.Latency > 0 {
-		p.rate = min(leastRate, p.limit)
+		p.rate = min(LeastRate, p.limit)
 	}
 }
 
@@ -124,7 +125,9 @@ func (p *Pace) take(n int) (at time.Time, changed <-chan struct{}) {
 	}
 	lasts := time.Duration(float64(n) / p.rate * float64(time.Second))
 	at = time.Now()
-	p.isBehind = !p.next.IsZero() && at.Sub(p.next) > lasts
+	if n > 0 { // who only asks whether keys may move says nothing about how fast they do
+		p.isBehind = !p.next.IsZero() && at.Sub(p.next) > lasts
+	}
 	if at.Before(p.next) {
 		at = p.next
 	}
@@ -133,23 +136,36 @@ func (p *Pace) take(n int) (at time.Time, changed <-chan struct{}) {
 	return at, p.changed
 }
 
-// adjust sets the rate, if it depends on the latency. slow is the name of a node that answered too
-// slowly, or empty.
-func (p *Pace) adjust(slow string) {
+// verdict says how quickly nodes answer.
+type verdict int
+
+const (
+	isUnknown verdict = iota // too few answers have come since the rate was halved
+	isQuick
+	isSlow
+)
+
+// adjust sets the rate, if it depends on the latency. slow is the name of the node that answered too slowly.
+func (p *Pace) adjust(v verdict, slow string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.speed.Latency == 0 {
+	if p.speed.Latency <= 0 {
 		return
 	}
 	speed := float64(p.taken) / adjustInterval.Seconds()
 	p.taken = 0
-	switch {
-	case slow != "":
+	switch v {
+	case isSlow:
 		p.rate, p.slow = p.rate/2, slow
-	case speed > p.rate/2: // otherwise the nodes were not tested at this rate
-		p.rate, p.slow = p.rate*1.05, ""
+	case isQuick:
+		p.slow = ""
+		if speed > p.rate/2 { // otherwise the nodes were not tested at this rate
+			p.rate *= 1.05
+		}
 	}
-	p.rate = min(max(p.rate, leastRate), p.limit)
+	if p.rate = min(max(p.rate, LeastRate), p.limit); p.rate == p.limit {
+		p.slow = "" // it holds nothing down
+	}
 }
 
 // now returns the name of the node that holds the rate down, or empty, and the rate. That is 0 during a
@@ -177,45 +193,56 @@ func (p *Pace) most() int {
 // probe measures the latency of one node.
 type probe struct {
 	node *move.Node
-	// usual is the least percentile of late. It rises by a usualRise-th at each look, so that within a minute a load
-	// that has grown is usual. One goroutine uses it.
+	// usual is the least percentile of late. It rises by a usualRise-th with each verdict, of which there are ten in a
+	// second, or two while the node is slow. So within some minutes a load that has grown is usual. One goroutine uses
+	// it.
 	usual time.Duration
 
-	mu    sync.Mutex
-	pings []time.Duration // the last ones
+	mu     sync.Mutex
+	pings  []time.Duration // the last ones
+	isLost bool            // the node has not answered the last one
 }
 
-// percentile returns the 99th percentile of the last pings, 0 if there are too few.
-func (p *probe) percentile() time.Duration {
+// percentile returns the 99th percentile of the last pings, 0 if there are too few. isLost says that the node did not
+// answer the last one.
+func (p *probe) percentile() (took time.Duration, isLost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.pings) < leastPings {
-		return 0
+		return 0, p.isLost
 	}
 	sorted := slices.Sorted(slices.Values(p.pings))
-	return sorted[(99*len(sorted)+99)/100-1]
+	return sorted[(99*len(sorted)+99)/100-1], p.isLost
 }
 
-// isSlow reports whether 1 % of the node's answers take longer than the bound, and than twice as long as usual.
-func (p *probe) isSlow(bound time.Duration) bool {
-	took := p.percentile()
-	if took == 0 {
-		return false
+// look returns whether 1 % of the node's answers take longer than the bound, and than twice as long as usual. It is
+// called once in an adjustInterval.
+func (p *probe) look(bound time.Duration) verdict {
+	took, isLost := p.percentile()
+	switch {
+	case isLost:
+		return isQuick // those who move keys report that; keys of other nodes move
+	case took == 0:
+		return isUnknown
 	}
 	if p.usual += p.usual / usualRise; p.usual == 0 || took < p.usual {
 		p.usual = took
 	}
-	return took > max(bound, 2*p.usual)
+	if took > max(bound, 2*p.usual) {
+		p.forget()
+		return isSlow
+	}
+	return isQuick
 }
 
-// ping measures once, unless the node cannot be reached. Those who move keys report that.
+// ping measures once, unless the node cannot be reached.
 func (p *probe) ping(ctx context.Context) {
 	took, err := p.node.Ping(ctx)
-	if err != nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.isLost = err != nil; p.isLost {
+		return
+	}
 	if p.pings = append(p.pings, took); len(p.pings) > pingWindow {
 		p.pings = p.pings[1:]
 	}
@@ -226,6 +253,20 @@ func (p *probe) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pings = nil
+}
+
+// look returns how quickly the nodes answer, and the name of one that does so too slowly.
+func look(probes []*probe, bound time.Duration) (all verdict, slow string) {
+	all = isQuick
+	for _, q := range probes {
+		switch v := q.look(bound); {
+		case v == isSlow:
+			all, slow = isSlow, q.node.Name
+		case v == isUnknown && all != isSlow:
+			all = isUnknown
+		}
+	}
+	return all, slow
 }
 
 // follow adjusts the rate until ctx ends.
@@ -245,14 +286,9 @@ func (p *Pace) follow(ctx context.Context, nodes []*move.Node) {
 	}
 	g.Go(func() error {
 		return every(ctx, adjustInterval, func() error {
-			slow, bound := "", p.bound()
-			for _, q := range probes {
-				if bound > 0 && q.isSlow(bound) {
-					slow = q.node.Name
-					q.forget()
-				}
+			if bound := p.bound(); bound > 0 {
+				p.adjust(look(probes, bound))
 			}
-			p.adjust(slow)
 			return nil
 		})
 	})

@@ -15,42 +15,44 @@ import (
 // when a node is slow, and stays within its bounds.
 func TestPaceFollowsLatency(t *testing.T) {
 	p := NewPace(Speed{Latency: time.Millisecond})
-	used := func(slow string) {
+	used := func(v verdict) {
 		p.taken = int(p.rate * adjustInterval.Seconds())
-		p.adjust(slow)
+		p.adjust(v, "b")
+	}
+	expect := func(when string, rate float64, slow string) {
+		t.Helper()
+		if gotSlow, got := p.now(); got != rate || gotSlow != slow {
+			t.Errorf("%s: %.0f keys/s, held down by %q; expected %.0f, %q", when, got, gotSlow, rate, slow)
+		}
 	}
 	for range 100 {
-		used("")
+		used(isQuick)
 	}
 	high := p.rate
-	if high < 10*leastRate {
+	if high < 10*LeastRate {
 		t.Errorf("%.0f keys/s after ten seconds", high)
 	}
-	used("b")
-	if p.rate != high/2 || p.slow != "b" {
-		t.Errorf("%.0f keys/s after a slow answer, was %.0f; held by %q", p.rate, high, p.slow)
-	}
-	p.adjust("")
-	if p.rate != high/2 {
-		t.Errorf("%.0f keys/s: a rate that is not used grows", p.rate)
-	}
+	used(isSlow)
+	expect("after a slow answer", high/2, "b")
+	used(isUnknown)
+	expect("before the node has been measured at this rate", high/2, "b")
+	p.adjust(isQuick, "")
+	expect("while the rate is not used", high/2, "")
 	for range 100 {
-		used("b")
+		used(isSlow)
 	}
-	if p.rate != leastRate {
-		t.Errorf("%.0f keys/s at least", p.rate)
-	}
+	expect("at least", LeastRate, "b")
 	for range 100 {
-		used("")
+		used(isQuick)
 	}
-	if p.slow != "" {
+	if slow, _ := p.now(); slow != "" {
 		t.Error("a node is still slow")
 	}
 	p = NewPace(Speed{Rate: 7, Latency: time.Millisecond})
-	used("")
-	if p.rate != 7 {
-		t.Errorf("%.0f keys/s, with a limit of 7", p.rate)
-	}
+	used(isQuick)
+	expect("with a limit of 7", 7, "")
+	used(isSlow)
+	expect("below the lowest rate, no node holds it down", 7, "")
 }
 
 // TestPaceWaits: keys beyond the rate wait.
@@ -107,8 +109,14 @@ func TestBatchesFollowThePace(t *testing.T) {
 			t.Errorf("%+v: %d keys at once, expected %d", c.speed, got, c.most)
 		}
 	}
+	p := NewPace(Speed{Rate: 1})
+	p.take(0)
+	time.Sleep(time.Millisecond)
+	if p.take(0); p.most() != leastBatch {
+		t.Errorf("%d keys at once when none has moved yet, at 1 key a second", p.most())
+	}
 	to, from, batches := new(move.Node), new(move.Node), make(chan batch, 100)
-	p := NewPace(Speed{Rate: 2000})
+	p = NewPace(Speed{Rate: 2000})
 	c := collector{
 		mover: &mover{pace: p, batch: 100}, ctx: t.Context(), from: from, batches: batches,
 		waiting: map[*move.Node][]sized{to: make([]sized, 100)},
@@ -132,34 +140,62 @@ func TestBatchesFollowThePace(t *testing.T) {
 	}
 }
 
-// TestProbe: the latency is the 99th percentile of the pings. It is slow above the bound, unless that is usual.
+// TestProbe: the latency is the 99th percentile of the pings. It is slow above the bound, unless that is usual. Then
+// nothing is known until there are new ones.
 func TestProbe(t *testing.T) {
 	p := new(probe)
-	for i := range 100 {
-		p.pings = append(p.pings, time.Duration(100-i)*time.Microsecond)
+	pings := func(slowest time.Duration) { // all but two take up to 98us
+		p.pings = nil
+		for i := range 98 {
+			p.pings = append(p.pings, time.Duration(98-i)*time.Microsecond)
+		}
+		p.pings = append(p.pings, slowest, slowest)
 	}
-	if got := p.percentile(); got != 99*time.Microsecond {
+	expect := func(when string, bound time.Duration, want verdict) {
+		t.Helper()
+		if got := p.look(bound); got != want {
+			t.Errorf("%s: %d, expected %d", when, got, want)
+		}
+	}
+	expect("at first", 0, isUnknown)
+	pings(99 * time.Microsecond)
+	if got, _ := p.percentile(); got != 99*time.Microsecond {
 		t.Errorf("%v, expected 99us", got)
 	}
-	if p.isSlow(0) { // the first look says what is usual
-		t.Error("slow as usual")
+	expect("the first look says what is usual", 0, isQuick)
+	pings(300 * time.Microsecond)
+	expect("within the bound", 300*time.Microsecond, isQuick)
+	expect("300us, where 99us are usual", 299*time.Microsecond, isSlow)
+	expect("until it is measured anew", 299*time.Microsecond, isUnknown)
+	p.isLost = true
+	expect("while it does not answer", 299*time.Microsecond, isQuick)
+	p.isLost = false
+	looks := 0
+	for pings(300 * time.Microsecond); p.look(0) == isSlow && looks < usualRise; looks++ {
+		pings(300 * time.Microsecond)
 	}
-	p.pings[0], p.pings[1] = 300*time.Microsecond, 300*time.Microsecond
-	if p.isSlow(300 * time.Microsecond) {
-		t.Error("slow within the bound")
+	if looks < usualRise/10 || looks > usualRise/2 {
+		t.Errorf("half as slow again is usual after %d looks", looks)
 	}
-	if !p.isSlow(299 * time.Microsecond) {
-		t.Error("300us are not slow, where 99us are usual")
+}
+
+// TestSlowestOfNodes: one slow node is enough, and one that is not known yet does not let the rate grow.
+func TestSlowestOfNodes(t *testing.T) {
+	quick, slow, unknown := &probe{node: &move.Node{Name: "a"}}, &probe{node: &move.Node{Name: "b"}}, new(probe)
+	for range pingWindow {
+		quick.pings = append(quick.pings, time.Microsecond)
+		slow.pings = append(slow.pings, time.Second)
 	}
-	for range time.Minute / adjustInterval {
-		p.isSlow(0)
-	}
-	if p.isSlow(0) {
-		t.Error("what has lasted for a minute is not usual")
-	}
-	p.forget()
-	if got := p.percentile(); got != 0 {
-		t.Errorf("%v, expected nothing", got)
+	slow.usual = time.Microsecond
+	for _, c := range []struct {
+		probes []*probe
+		want   verdict
+		slow   string
+	}{{nil, isQuick, ""}, {[]*probe{quick, unknown, quick}, isUnknown, ""},
+		{[]*probe{unknown, slow, quick, unknown}, isSlow, "b"}, {[]*probe{quick, slow}, isUnknown, ""}} {
+		if v, name := look(c.probes, time.Millisecond); v != c.want || name != c.slow {
+			t.Errorf("%d nodes: %d, %q; expected %d, %q", len(c.probes), v, name, c.want, c.slow)
+		}
 	}
 }
 

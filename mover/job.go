@@ -21,6 +21,8 @@ const (
 	keepTime   = 2 * time.Second  // between two looks at whether all nodes are in the epoch
 	retryTime  = 10 * time.Second // for a node that cannot be reached, without asking where the nodes are
 	stuckTime  = 20 * time.Second // without getting on
+	smoothTime = 3 * time.Second  // over which the rate is smoothed
+	stillTime  = 12 * time.Second // longer than between two batches at the rate of one key per second
 	// failsAgain is longer than an attempt takes that fails as the one before, such as one to reach a replica.
 	failsAgain = 10 * time.Second
 )
@@ -297,17 +299,25 @@ func (j *job) progress() Progress {
 	p.Moves, p.Stuck, p.Aside = true, j.stuck(), j.aside
 	p.Moved += j.before
 	p.Waits = j.failure
-	if now := time.Now(); j.at.IsZero() {
-		j.at, j.moved = now, p.Moved
-	} else if took := now.Sub(j.at).Seconds(); took > 0.5 {
-		speed := max(float64(p.Moved-j.moved), 0) / took
-		if j.rate += (speed - j.rate) / 3; j.rate < 1 {
-			j.rate = speed
-		}
-		j.at, j.moved = now, p.Moved
-	}
-	p.Rate = int(j.rate)
+	j.measure(time.Now(), p.Moved)
+	p.Rate = int(math.Round(j.rate))
 	return p
+}
+
+// measure smooths the rate over some seconds. At a low rate, and after a large key, seconds pass until more keys move:
+// they count with those keys, unless there are too many.
+func (j *job) measure(now time.Time, moved int64) {
+	took := now.Sub(j.at)
+	switch speed := max(float64(moved-j.moved), 0) / took.Seconds(); {
+	case j.at.IsZero():
+	case took < time.Second/2 || moved == j.moved && took < stillTime:
+		return
+	case j.rate == 0:
+		j.rate = speed
+	default:
+		j.rate += (speed - j.rate) * (1 - math.Exp(-took.Seconds()/smoothTime.Seconds()))
+	}
+	j.at, j.moved = now, moved
 }
 
 // stuck reports whether the job has not got on for long. j.mu must be locked.

@@ -1,6 +1,7 @@
 package mover
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -60,4 +61,38 @@ func TestWaitsAreSeen(t *testing.T) {
 	j.failed = j.failed.Add(-time.Minute)
 	note(2, "", "moving")
 	says("when it has not failed for long", "")
+}
+
+// TestRateIsMeasured: the rate is that of the last seconds, also where many pass between two batches, and 0 if nothing
+// moves any more.
+func TestRateIsMeasured(t *testing.T) {
+	j, now, moved := &job{}, time.Now(), int64(1000)
+	second := func(keys int64) int {
+		now, moved = now.Add(time.Second), moved+keys
+		j.measure(now, moved)
+		return int(math.Round(j.rate))
+	}
+	expect := func(when string, got, least, most int) {
+		t.Helper()
+		if got < least || got > most {
+			t.Errorf("%s: %d keys/s, expected %d to %d", when, got, least, most)
+		}
+	}
+	second(0)
+	expect("in the first second", second(2000), 2000, 2000)
+	for range 20 {
+		second(100)
+	}
+	expect("after 20 seconds at another rate", second(100), 100, 105)
+	expect("while a large key moves", second(0), 100, 105)
+	for range 30 {
+		second(0)
+	}
+	expect("when nothing has moved for long", second(0), 0, 0)
+	for i := range 60 {
+		got := second(map[bool]int64{true: 10}[i%10 == 0])
+		if i >= 30 {
+			expect("at one key in a second, in batches of ten", got, 1, 1)
+		}
+	}
 }

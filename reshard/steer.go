@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyway-proxy/keyway/config"
+	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/register"
 )
 
@@ -87,11 +88,11 @@ func SetPace(ctx context.Context, c *config.Config, by string, adjust Adjust) (r
 	return fmt.Sprintf("epoch %d: %s\n", last.Epoch, PaceText(now)), nil
 }
 
-// PaceText says how fast keys move, for people.
+// PaceText says how fast keys move, for people. A limit at the lowest rate or below is never undercut.
 func PaceText(p register.Pace) string {
 	text := "as fast as it goes"
 	switch {
-	case p.Rate > 0 && p.Latency > 0:
+	case p.Rate > migrate.LeastRate && p.Latency > 0:
 		text = fmt.Sprintf("at most %d keys/s, and fewer while a node takes longer than %s", p.Rate, p.Latency)
 	case p.Rate > 0:
 		text = fmt.Sprintf("at most %d keys/s", p.Rate)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,10 +78,50 @@ func rateCommand() *cobra.Command {
 	}
 	configFlag(cmd, &file)
 	poolFlag(cmd, &pool)
-	cmd.Flags().DurationVar(&latency, "latency", register.DefaultLatency,
-		"move fewer keys while a node takes longer than this for PING; 0: never")
+	latencyFlag(cmd, &latency)
 	return cmd
 }
+
+// rateFlag adds the flag --rate, and latencyFlag --latency. Below 0, they would be as good as no limit.
+func rateFlag(cmd *cobra.Command, rate *int) {
+	cmd.Flags().Var((*keysPerSecond)(rate), "rate", "the most keys to move in a second; 0: no limit")
+}
+
+func latencyFlag(cmd *cobra.Command, latency *time.Duration) {
+	*latency = register.DefaultLatency
+	cmd.Flags().Var((*pingTime)(latency), "latency",
+		"move fewer keys while a node takes longer than this for PING; 0: never")
+}
+
+// keysPerSecond is the value of the flag --rate.
+type keysPerSecond int
+
+func (k *keysPerSecond) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return errors.New("write a number of keys per second, or 0 for no limit")
+	}
+	*k = keysPerSecond(n)
+	return nil
+}
+
+func (k *keysPerSecond) String() string { return strconv.Itoa(int(*k)) }
+func (k *keysPerSecond) Type() string   { return "int" }
+
+// pingTime is the value of the flag --latency.
+type pingTime time.Duration
+
+func (p *pingTime) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New("write a duration such as 2ms, or 0 for no limit")
+	}
+	*p = pingTime(d)
+	return nil
+}
+
+func (p *pingTime) String() string { return time.Duration(*p).String() }
+func (p *pingTime) Type() string   { return "duration" }
 
 // setPace changes how fast the keys of the change that is under way move, and prints it.
 func setPace(ctx context.Context, w io.Writer, file, pool string, adjust reshard.Adjust) error {

@@ -57,7 +57,8 @@ func switchCommand() *cobra.Command {
 
 // flags adds the flags of a command that changes the layout.
 func (s *switchover) flags(cmd *cobra.Command) {
-	paceFlags(cmd, &s.pace)
+	rateFlag(cmd, &s.pace.Rate)
+	latencyFlag(cmd, &s.pace.Latency)
 	poolFlag(cmd, &s.pool)
 	cmd.Flags().StringSliceVar(&s.accept, "accept", nil,
 		"count these findings as ready: "+strings.Join(plan.Acceptable(), ", "))
@@ -72,13 +73,6 @@ func (s *switchover) files(cmd *cobra.Command, files []string) error {
 			"OLD.yml NEW.yml", cmd.CommandPath())
 	}
 	return nil
-}
-
-// paceFlags are the flags that say how fast keys move.
-func paceFlags(cmd *cobra.Command, p *register.Pace) {
-	cmd.Flags().IntVar(&p.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
-	cmd.Flags().DurationVar(&p.Latency, "latency", register.DefaultLatency,
-		"move fewer keys while a node takes longer than this for PING; 0: never")
 }
 
 func (s *switchover) run(cmd *cobra.Command, files []string) error {

@@ -14,7 +14,6 @@ import (
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/migrate"
 	"github.com/keyway-proxy/keyway/move"
-	"github.com/keyway-proxy/keyway/register"
 	"github.com/keyway-proxy/keyway/reshard"
 )
 
@@ -100,9 +99,8 @@ func printVerified(w io.Writer, r *migrate.Repaired, failed, asJSON bool) error 
 
 // movingFlags are the flags of a command that moves keys.
 func movingFlags(cmd *cobra.Command, o *migrate.Options) {
-	cmd.Flags().IntVar(&o.Rate, "rate", 0, "the most keys to move in a second; 0: no limit")
-	cmd.Flags().DurationVar(&o.Latency, "latency", register.DefaultLatency,
-		"move fewer keys while a node takes longer than this for PING; 0: never")
+	rateFlag(cmd, &o.Rate)
+	latencyFlag(cmd, &o.Latency)
 	cmd.Flags().DurationVar(&o.Retry, "retry", time.Minute,
 		"how long to try again after a node could not be reached; 0: not at all")
 	cmd.Flags().BoolVar(&o.WhileServing, "while-serving", false,

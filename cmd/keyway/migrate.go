@@ -73,6 +73,7 @@ func printSummary(w io.Writer, sum migrate.Summary) {
 }
 
 const (
+	moving       = "moving" // what a migrate.Progress says that moves keys
 	barWidth     = 30
 	lineInterval = 5 * time.Second // between lines, if the output is no terminal
 )
@@ -96,40 +97,64 @@ func newMeter(w io.Writer) *meter {
 	return m
 }
 
-// print shows the progress.
+// print shows the progress of this process.
 func (m *meter) print(p migrate.Progress) {
+	text := ""
+	if p.Waiting != "" {
+		text = "trying again: " + p.Waiting
+	}
+	left := time.Duration(0)
+	if share := shareOf(p); share > 0 && share < 1 {
+		left = time.Duration(float64(p.Took) * (1 - share) / share)
+	}
+	m.show(p, float64(p.Moved)/p.Took.Seconds(), left, text)
+}
+
+// shareOf returns which part of the keys was looked at.
+func shareOf(p migrate.Progress) float64 {
+	if p.Total == 0 {
+		return 0
+	}
+	return min(1, float64(p.Looked)/float64(p.Total))
+}
+
+// show shows a progress, with a text. rate is how many keys move in a second, and left how long that takes; 0: not
+// known.
+func (m *meter) show(p migrate.Progress, rate float64, left time.Duration, text string) {
 	if p.Doing != m.doing {
 		m.end()
 		m.doing, m.last = p.Doing, 0
 	}
-	share := 1.0
-	if p.Total > 0 {
-		share = min(1, float64(p.Looked)/float64(p.Total))
+	var says []string
+	share := shareOf(p)
+	switch of := fmt.Sprintf("%3.0f %% of %d keys", 100*share, p.Total); {
+	case p.Total > 0 && p.Doing == moving:
+		says = append(says, fmt.Sprintf("%s, %d moved, %.0f keys/s", of, p.Moved, rate))
+	case p.Total > 0:
+		says = append(says, of)
+	case p.Doing == moving:
+		says = append(says, "no key was looked at yet")
 	}
-	text := fmt.Sprintf("%3.0f %% of %d keys", 100*share, p.Total)
-	if p.Doing == "moving" {
-		text += fmt.Sprintf(", %d moved, %.0f keys/s", p.Moved, float64(p.Moved)/p.Took.Seconds())
-	}
-	if share > 0 && share < 1 {
-		left := time.Duration(float64(p.Took) * (1 - share) / share)
-		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
+	if left > 0 && len(says) > 0 {
+		says[0] += fmt.Sprintf(", about %s left", left.Round(time.Second))
 	}
 	if p.Slow != "" {
-		text += fmt.Sprintf("; slower for the sake of node %s", p.Slow)
+		says = append(says, "slower for the sake of node "+p.Slow)
 	}
-	if p.Waiting != "" {
-		text += "; trying again: " + p.Waiting
+	if text != "" {
+		says = append(says, text)
 	}
+	line := strings.Join(says, "; ")
 	switch {
 	case m.terminal:
 		done := int(share * barWidth)
 		bar := strings.Repeat("#", done) + strings.Repeat("-", barWidth-done)
-		line := fmt.Sprintf("%s [%s] %s", p.Doing, bar, text)
+		line = fmt.Sprintf("%s [%s] %s", p.Doing, bar, line)
 		fmt.Fprintf(m.w, "\r%-*s", m.width, line)
 		m.width = len(line)
 	case p.Took-m.last >= lineInterval:
 		m.last = p.Took
-		fmt.Fprintf(m.w, "%s: %s\n", p.Doing, strings.TrimSpace(text))
+		fmt.Fprintf(m.w, "%s: %s\n", p.Doing, strings.TrimSpace(line))
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *switchover) await(cmd *cobra.Command, change *reshard.Switch) error {
 	shown := newMeter(cmd.ErrOrStderr())
 	began := time.Now()
 	report, err := change.Await(cmd.Context(), migrate.Options{Progress: shown.print, Retry: time.Minute},
-		func(v mover.View) { shown.print(progressOf(&v, time.Since(began))) })
+		func(v mover.View) { shown.printView(&v, time.Since(began)) })
 	shown.end()
 	if err != nil {
 		return interrupted(cmd, err)
@@ -187,25 +187,31 @@ func (s *switchover) await(cmd *cobra.Command, change *reshard.Switch) error {
 	return nil
 }
 
-// progressOf returns how far the process is that moves keys, for a meter.
-func progressOf(v *mover.View, took time.Duration) migrate.Progress {
-	p := migrate.Progress{Doing: "moving", Took: took}
+// printView shows how far the process is that moves keys. It may have begun long before this one.
+func (m *meter) printView(v *mover.View, took time.Duration) {
+	p := migrate.Progress{Doing: moving, Took: took}
 	if len(v.Processes) == 0 {
-		return p
+		m.show(p, 0, 0, "no process moves keys yet")
+		return
 	}
 	at := v.Processes[0]
 	for _, s := range at.Sources {
 		p.Looked += s.Looked
 		p.Total += s.Total
 	}
-	p.Moved, p.Slow, p.Waiting = at.Moved, at.Slow, at.Waits
+	p.Moved, p.Slow = at.Moved, at.Slow
+	text, left := "", time.Duration(0)
 	switch {
-	case at.Verify:
-		p.Doing = "verifying"
+	case at.Verify: // it does not say how many keys it has looked at
+		p.Doing, text = "verifying", "all keys have moved, and all nodes are looked at once more"
 	case v.Pace.Paused:
-		p.Waiting = "paused; keyway resume goes on"
+		text = "paused; keyway resume goes on"
+	case at.Waits != "":
+		text = "trying again: " + at.Waits
+	case at.Left > 0 && at.Rate > 0:
+		left = time.Duration(float64(at.Left) / float64(at.Rate) * float64(time.Second))
 	}
-	return p
+	m.show(p, float64(at.Rate), left, text)
 }
 
 // isReady prints what stands in the way of a change that has not begun.

@@ -12,17 +12,7 @@ import (
 // TestMetricsWithoutHome: while the node with the records of a change does not answer, the metrics say that
 // something is wrong, and no figures that are out of date.
 func TestMetricsWithoutHome(t *testing.T) {
-	parsed := func(layout string) *config.Config {
-		c, err := config.Parse("x.yml", []byte("layout: "+layout+"\nnodes: [{name: a, addr: \"10.0.0.1:1\"}]\n"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	cfg, err := config.InChange(parsed("ring"), 1, parsed("ring"), parsed("modulo"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := changing(t, "ring")
 	var m moving
 	state := idle // a connection to the home begins so
 	m.state.Store(&state)
@@ -39,7 +29,52 @@ func TestMetricsWithoutHome(t *testing.T) {
 	if s := m.forAdmin(cfg); s.Waits || s.Left >= 0 {
 		t.Errorf("at the beginning: %+v", s)
 	}
-	if s := m.forAdmin(parsed("ring")); s.State != idle || s.Waits || s.Epoch != 0 {
+	if s := m.forAdmin(parsed(t, "ring")); s.State != idle || s.Waits || s.Epoch != 0 {
 		t.Errorf("without a change: %+v", s)
 	}
+}
+
+// TestWrongFile: a file with another layout than the one in force is a problem, but not the old one while keys move.
+func TestWrongFile(t *testing.T) {
+	inForce, err := parsed(t, "ring").InEpoch(1, parsed(t, "modulo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		cfg     *config.Config
+		isWrong bool
+	}{
+		"the layout of the file":             {parsed(t, "ring"), false},
+		"the layout in force is another one": {inForce, true},
+		"the old layout while keys move":     {changing(t, "ring"), false},
+		"the new layout while keys move":     {changing(t, "modulo"), false},
+		"a third layout while keys move":     {changing(t, "range"), true},
+	} {
+		if got := hasWrongFile(c.cfg); got != c.isWrong {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}
+
+func parsed(t *testing.T, layout string) *config.Config {
+	t.Helper()
+	text := "layout: " + layout + "\nnodes: [{name: a, addr: \"10.0.0.1:1\"}]\n"
+	if layout == "range" {
+		text += "range: {default: a}\n"
+	}
+	c, err := config.Parse("x.yml", []byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// changing returns a configuration with a layout in its file, while a ring becomes a modulo.
+func changing(t *testing.T, file string) *config.Config {
+	t.Helper()
+	cfg, err := config.InChange(parsed(t, file), 1, parsed(t, "ring"), parsed(t, "modulo"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }

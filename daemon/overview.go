@@ -171,7 +171,7 @@ func (p *served) problems(cfg *config.Config) (all []overview.Problem) {
 		add(overview.Bad, "", "give all keyways the same configuration; the log names the others",
 			"%d other keyways look for keys on other nodes than this one", n)
 	}
-	if cfg.Replaced() != nil {
+	if hasWrongFile(cfg) {
 		add(overview.Warn, "", "write that layout into the file, or change the layout: keyway switch -c FILE",
 			"keyway serves by another layout than that of its file")
 	}
@@ -181,6 +181,13 @@ func (p *served) problems(cfg *config.Config) (all []overview.Problem) {
 		}
 	}
 	return all
+}
+
+// hasWrongFile reports whether keyway serves by another layout than that of its file. While the layout changes, the
+// file may still have the old one: keyway status says when to write the new one.
+func hasWrongFile(cfg *config.Config) bool {
+	file, older := cfg.Replaced(), config.Older(cfg)
+	return file != nil && (older == nil || older.PlacementHash() != file.PlacementHash())
 }
 
 // losses returns what all pools share and lose.

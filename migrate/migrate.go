@@ -48,7 +48,7 @@ type Progress struct {
 	Slow          string // the name of the node whose latency holds the rate down
 	Waiting       string // why some of the work waits: a node that cannot be reached
 	Took          time.Duration
-	Rate          float64        // keys per second that may move now
+	Rate          float64        // keys per second that may move now; of others, fifty times as many are looked at
 	Nodes         []NodeProgress // that are scanned, by name
 }
 
@@ -84,6 +84,7 @@ func Migrate(ctx context.Context, older, newer Layout, o Options) (Summary, erro
 	if err := s.announce(ctx, newAdmission(migrates, to, o)); err != nil {
 		return sum, err
 	}
+	defer s.paced(ctx, o)()
 	if sum.Loaded, err = equip(ctx, from, to); err != nil {
 		return sum, err
 	}
@@ -154,9 +155,6 @@ func (s *servers) move(ctx context.Context, o Options, p pass) (move.Result, err
 			stop(err)
 		}
 	})
-	if o.Pace != nil || o.Latency > 0 {
-		watching.Go(func() { m.pace.follow(beside, s.all) })
-	}
 	g, moving := errgroup.WithContext(beside)
 	for _, n := range s.all {
 		if p.drains.isOf(n) && o.Skips != nil && o.Skips(n.Name) {
@@ -230,6 +228,7 @@ func (s *servers) links() int {
 // meter reports the progress of a scan.
 type meter struct {
 	looked atomic.Int64
+	pace   *Pace
 	mover  *mover // nil while verifying
 	stop   func()
 }
@@ -237,7 +236,7 @@ type meter struct {
 const progressInterval = 200 * time.Millisecond
 
 func (s *servers) meter(ctx context.Context, doing string, mover *mover, report func(Progress)) (*meter, error) {
-	m := &meter{mover: mover, stop: func() {}}
+	m := &meter{mover: mover, pace: s.pace, stop: func() {}}
 	if report == nil {
 		return m, nil
 	}
@@ -277,11 +276,11 @@ func (m *meter) progress(nodes []*move.Node, doing string, totals []int64, took 
 	for _, n := range totals {
 		p.Total += n
 	}
+	p.Slow, p.Rate = m.pace.now()
 	if m.mover == nil {
 		return p
 	}
 	p.Looked, p.Moved = 0, m.mover.moved.Load()
-	p.Slow, p.Rate = m.mover.pace.now()
 	for i, n := range nodes {
 		scan := m.mover.scans[n]
 		of := NodeProgress{Name: n.Name, Total: totals[i], Moves: scan.moves.Load(), Done: scan.done.Load()}

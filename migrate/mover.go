@@ -59,13 +59,10 @@ type refused struct {
 
 func newMover(o Options, s *servers) *mover {
 	m := &mover{
-		pace: o.Pace, batch: o.Batch, bigOver: o.BigOver, links: s.links(), scans: map[*move.Node]*scanned{},
+		pace: s.pace, batch: o.Batch, bigOver: o.BigOver, links: s.links(), scans: map[*move.Node]*scanned{},
 	}
 	if m.batch == 0 {
 		m.batch = batchKeys
-	}
-	if m.pace == nil {
-		m.pace = NewPace(Speed{Rate: o.Rate, Latency: o.Latency})
 	}
 	for _, n := range s.all {
 		m.scans[n] = new(scanned)
@@ -113,7 +110,7 @@ func (m *mover) drain(
 			}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
 				scan.looked.Add(int64(len(keys)))
-				if err := m.pace.Resumed(ctx); err != nil {
+				if err := m.pace.page(ctx); err != nil {
 					return err
 				}
 				return c.collect(keys, target)

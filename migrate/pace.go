@@ -19,6 +19,8 @@ const (
 	// A batch has as many keys as may move in 1/batchesPerSecond of a second, and leastBatch at least.
 	batchesPerSecond = 100
 	leastBatch       = 10
+	// pageCost is how many keys are as much work for their nodes when they move as a page of SCAN.
+	pageCost = 10
 
 	pingInterval   = 10 * time.Millisecond
 	adjustInterval = 100 * time.Millisecond
@@ -91,9 +93,16 @@ func (p *Pace) bound() time.Duration {
 }
 
 // wait blocks until n more keys may move. One of many bytes counts as several.
-func (p *Pace) wait(ctx context.Context, n int) error {
+func (p *Pace) wait(ctx context.Context, n int) error { return p.await(ctx, n, 0) }
+
+// page blocks until keyway may look at one more page of keys. A limit below the lowest rate is meant for keys that
+// move.
+func (p *Pace) page(ctx context.Context) error { return p.await(ctx, pageCost, LeastRate) }
+
+// await blocks until as much may be done as to move n keys, at a rate of at least so many in a second.
+func (p *Pace) await(ctx context.Context, n int, least float64) error {
 	for {
-		at, changed := p.take(n)
+		at, changed := p.take(n, least)
 		var turn <-chan time.Time // nil: not before the speed changes
 		if !at.IsZero() {
 			left := time.Until(at)
@@ -116,16 +125,16 @@ func (p *Pace) wait(ctx context.Context, n int) error {
 func (p *Pace) Resumed(ctx context.Context) error { return p.wait(ctx, 0) }
 
 // take reserves n keys, and returns when they may move. It is zero if the pace is paused. changed is
-// closed when that is not true any more.
-func (p *Pace) take(n int) (at time.Time, changed <-chan struct{}) {
+// closed when that is not true any more. least is that of keys that do not move, but are only looked at.
+func (p *Pace) take(n int, least float64) (at time.Time, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.speed.Paused {
 		return at, p.changed
 	}
-	lasts := time.Duration(float64(n) / p.rate * float64(time.Second))
+	lasts := time.Duration(float64(n) / max(p.rate, least) * float64(time.Second))
 	at = time.Now()
-	if n > 0 { // who only asks whether keys may move says nothing about how fast they do
+	if n > 0 && least == 0 { // otherwise it says nothing about how fast keys move
 		p.isBehind = !p.next.IsZero() && at.Sub(p.next) > lasts
 	}
 	if at.Before(p.next) {
@@ -267,6 +276,23 @@ func look(probes []*probe, bound time.Duration) (all verdict, slow string) {
 		}
 	}
 	return all, slow
+}
+
+// paced makes all that is done on the servers obey a pace, until stop is called.
+func (s *servers) paced(ctx context.Context, o Options) (stop func()) {
+	if s.pace = o.Pace; s.pace == nil {
+		s.pace = NewPace(Speed{Rate: o.Rate, Latency: o.Latency})
+		if o.Latency <= 0 {
+			return func() {}
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { s.pace.follow(ctx, s.all) })
+	return func() {
+		cancel()
+		following.Wait()
+	}
 }
 
 // follow adjusts the rate until ctx ends.

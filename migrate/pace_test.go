@@ -110,9 +110,13 @@ func TestBatchesFollowThePace(t *testing.T) {
 		}
 	}
 	p := NewPace(Speed{Rate: 1})
-	p.take(0)
-	time.Sleep(time.Millisecond)
-	if p.take(0); p.most() != leastBatch {
+	first, _ := p.take(pageCost, LeastRate)
+	second, _ := p.take(pageCost, LeastRate)
+	if took := second.Sub(first); took != 5*time.Millisecond {
+		t.Errorf("%v for a page of keys that do not move, at 1 key a second", took)
+	}
+	p.next = p.next.Add(-time.Minute)
+	if p.take(pageCost, LeastRate); p.most() != leastBatch {
 		t.Errorf("%d keys at once when none has moved yet, at 1 key a second", p.most())
 	}
 	to, from, batches := new(move.Node), new(move.Node), make(chan batch, 100)
@@ -128,13 +132,13 @@ func TestBatchesFollowThePace(t *testing.T) {
 		t.Errorf("%d keys in the first batch at 2,000 a second, and %d more batches", len(b.keys), len(batches))
 	}
 	p = NewPace(Speed{Rate: 1000})
-	p.take(10)
+	p.take(10, 0)
 	for _, c := range []struct {
 		idle time.Duration
 		most int
 	}{{0, 10}, {time.Second, math.MaxInt32}, {0, 10}} {
 		p.next = p.next.Add(-c.idle)
-		if p.take(10); p.most() != c.most {
+		if p.take(10, 0); p.most() != c.most {
 			t.Errorf("%v after more keys might have moved: %d at once, expected %d", c.idle, p.most(), c.most)
 		}
 	}

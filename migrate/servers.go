@@ -28,8 +28,8 @@ type servers struct {
 	byID map[string]*move.Node
 	retry
 
-	// See Options.
-	epoch   int64
+	pace    *Pace // see paced
+	epoch   int64 // see Options
 	durable transfer.Durability
 }
 

@@ -62,7 +62,7 @@ type verifier struct {
 }
 
 // Verify scans all nodes of a layout and reports which keys lie elsewhere than the layout
-// places them. It changes nothing. Of the options it uses Progress and Retry.
+// places them. It changes nothing. Of the options it uses Progress, Retry, and those that say how fast.
 func Verify(ctx context.Context, l Layout, o Options) (*Report, error) {
 	s := newServers(o.Retry)
 	defer s.close()
@@ -70,6 +70,7 @@ func Verify(ctx context.Context, l Layout, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer s.paced(ctx, o)()
 	return s.verify(ctx, p, o.Progress)
 }
 
@@ -82,6 +83,7 @@ func VerifyChange(ctx context.Context, older, newer Layout, o Options) (*Report,
 	if err != nil {
 		return nil, err
 	}
+	defer s.paced(ctx, o)()
 	return s.verifyBoth(ctx, from, to, o.Progress)
 }
 
@@ -141,6 +143,9 @@ func (v *verifier) scan(ctx context.Context, looked *atomic.Int64) (err error) {
 		err := v.node.Scan(ctx, db.Number, func(keys []string) error {
 			seen += int64(len(keys))
 			looked.Add(int64(len(keys)))
+			if err := v.servers.pace.page(ctx); err != nil {
+				return err
+			}
 			return v.look(ctx, db.Number, keys)
 		})
 		if err != nil {
@@ -236,6 +241,7 @@ func Repair(ctx context.Context, l Layout, o Options) (*Repaired, error) {
 	if err := s.announce(ctx, a); err != nil {
 		return nil, err
 	}
+	defer s.paced(ctx, o)()
 	r := Repaired{Aside: []move.Aside{}}
 	if r.Before, err = s.verify(ctx, p, o.Progress); err != nil || r.Before.Clean() {
 		r.After = r.Before
@@ -264,6 +270,7 @@ func RepairChange(ctx context.Context, older, newer Layout, o Options) (*Repaire
 	if err := s.announce(ctx, newAdmission(repairs, to, o)); err != nil {
 		return nil, err
 	}
+	defer s.paced(ctx, o)()
 	r := Repaired{Aside: []move.Aside{}, InChange: true}
 	if r.Before, err = s.verifyBoth(ctx, from, to, o.Progress); err != nil || r.Before.Clean() {
 		r.After = r.Before

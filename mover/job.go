@@ -257,7 +257,11 @@ func (j *job) note(p migrate.Progress) {
 	case isVerifying || p.Moved > j.doing.Moved || now.Sub(j.failed) > failsAgain:
 		j.got, j.failure = now, ""
 	}
-	j.doing = Progress{Moved: p.Moved, Slow: p.Slow, Verify: isVerifying}
+	moved := p.Moved
+	if isVerifying {
+		moved = j.doing.Moved
+	}
+	j.doing = Progress{Moved: moved, Slow: p.Slow, Verify: isVerifying}
 	for _, n := range p.Nodes {
 		j.doing.Sources = append(j.doing.Sources, Source{Name: n.Name, Looked: n.Looked, Total: n.Total, Done: n.Done})
 	}
@@ -299,6 +303,10 @@ func (j *job) progress() Progress {
 	p.Moves, p.Stuck, p.Aside = true, j.stuck(), j.aside
 	p.Moved += j.before
 	p.Waits = j.failure
+	if p.Verify { // nothing moves
+		j.rate, j.at = 0, time.Time{}
+		return p
+	}
 	j.measure(time.Now(), p.Moved)
 	p.Rate = int(math.Round(j.rate))
 	return p

@@ -55,8 +55,11 @@ func TestWaitsAreSeen(t *testing.T) {
 	note(2, "", "moving")
 	says("when a key has moved", "")
 	note(2, want, "moving")
-	note(2, "", "verifying")
+	note(0, "", "verifying") // it does not say how many have moved
 	says("when all have", "")
+	if p := j.progress(); p.Moved != 2 || !p.Verify || p.Rate != 0 {
+		t.Errorf("while all keys are looked at: %+v", p)
+	}
 	note(2, want, "moving")
 	j.failed = j.failed.Add(-time.Minute)
 	note(2, "", "moving")

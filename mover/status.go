@@ -307,6 +307,9 @@ func (s *Status) adviseMoving() {
 	case s.By.Waits != "":
 		s.problem(Stuck+" at "+s.By.Instance+": "+s.By.Waits, "do what it says; it tries again by itself. keyway "+
 			"reverse takes the change back")
+	case s.By.Slow != "" && s.By.Verifies:
+		s.Next = append(s.Next, "nothing has to be done; node "+s.By.Slow+" is slow, so fewer keys are looked at "+
+			"(keyway rate)")
 	case s.By.Slow != "":
 		s.Next = append(s.Next, "nothing has to be done; node "+s.By.Slow+" is slow, so fewer keys move (keyway rate)")
 	default:

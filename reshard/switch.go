@@ -287,6 +287,7 @@ func (s *Switch) Await(ctx context.Context, o migrate.Options, seen func(mover.V
 	case at.Epoch != s.work.Epoch:
 		return nil, fmt.Errorf("another change of the layout has begun: see keyway status (epoch %d)", at.Epoch)
 	}
+	o.Rate, o.Latency = s.Pace.Rate, s.Pace.Latency
 	return migrate.Verify(ctx, now.To, o)
 }
 
@@ -302,6 +303,7 @@ func (s *Switch) begin(
 		}
 		s.Report("the change to epoch %d, which was planned and had not begun, is cancelled", at.Epoch)
 	case at.State == switching.Steady || at.State == switching.Done:
+		o.Rate, o.Latency = s.Pace.Rate, s.Pace.Latency
 		before, err := migrate.Verify(ctx, s.work.From, o)
 		if err != nil {
 			return nil, err

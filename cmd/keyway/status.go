@@ -151,7 +151,7 @@ func printMoving(w io.Writer, s *mover.Status) {
 	}
 	if by := s.By; by != nil {
 		rate := fmt.Sprintf(", %d keys/s", by.Rate)
-		if s.Pace != nil && s.Pace.Paused {
+		if by.Verifies || s.Pace != nil && s.Pace.Paused {
 			rate = ""
 		}
 		fmt.Fprintf(w, "moved by  %s at %s: %d keys%s%s\n", by.Instance, by.Host, by.Moved, rate, leftText(s))

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -26,6 +27,8 @@ const (
 	figureRate = 4000
 )
 
+var figurePace = flag.String("pace", "", "flags of keyway switch in TestSwitchFigures, such as \"--rate 2000\"")
+
 // TestSwitchFigures measures what clients notice while the keys move at the pace auto: 200,000 keys of 100 bytes, 20
 // clients, two keyways, from a ring to slots and back. In a closed loop each client waits for its reply before it
 // sends the next command; in an open loop commands are due at random times, whatever the replies do. Keys are chosen
@@ -33,6 +36,7 @@ const (
 // keys leave; writes bring them.
 //
 //	go test ./test/faults -run TestSwitchFigures -v -args -long
+//	go test ./test/faults -run TestSwitchFigures -v -args -long -pace '--rate 2000'
 func TestSwitchFigures(t *testing.T) {
 	if !*long {
 		t.Skip("it measures time: run it with -args -long, when the machine has nothing else to do")
@@ -73,7 +77,7 @@ func measureSwitches(t *testing.T, g *generator) {
 		time.Sleep(4 * time.Second)
 		g.measure()
 		quiet := time.Since(since)
-		c := beginSwitch(t, older, newer).moves()
+		c := beginSwitch(t, older, newer, strings.Fields(*figurePace)...).moves()
 		began := time.Now()
 		during := g.measure()
 		haveMoved(t, nodes[0], int64(i+1), len(nodes))

@@ -154,6 +154,13 @@ const (
 	isSlow
 )
 
+// restart forgets the turns of those who have ended. A large key's lasts for hours at a low rate.
+func (p *Pace) restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next, p.isBehind = time.Time{}, false
+}
+
 // adjust sets the rate, if it depends on the latency. slow is the name of the node that answered too slowly.
 func (p *Pace) adjust(v verdict, slow string) {
 	p.mu.Lock()

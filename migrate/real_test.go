@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strings"
@@ -67,6 +68,19 @@ func TestPaceOfLooks(t *testing.T) {
 	}
 	if err := <-ended; err != nil || found.Keys != keys || !found.Clean() {
 		t.Errorf("%v: %+v", err, found)
+	}
+}
+
+// TestNothingWaitsForWhatHasMoved: when all keys have moved, the verification does not wait until others might move.
+func TestNothingWaitsForWhatHasMoved(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	redistest.Dial(t, a.Addr).Expect("OK", "SET", "large", strings.Repeat("x", 1<<20)) // as much work as 400 keys
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	sum, err := migrate.Migrate(ctx, allOn(t, 0, a, b), allOn(t, 1, a, b), migrate.Options{Rate: 1})
+	if err != nil || sum.Moved != 1 || !sum.After.Clean() {
+		t.Errorf("%d keys have moved: %v", sum.Moved, err)
 	}
 }
 

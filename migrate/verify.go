@@ -96,6 +96,7 @@ func (s *servers) verifyBoth(ctx context.Context, from, p *placement, progress f
 	if err != nil {
 		return nil, err
 	}
+	s.pace.restart()
 	defer meter.stop()
 	all := make([]*verifier, len(s.all))
 	g, ctx := errgroup.WithContext(ctx)

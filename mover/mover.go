@@ -239,7 +239,7 @@ func (m *mover) begin(ctx context.Context, drained []string) {
 	ctx, stop := context.WithCancel(ctx)
 	m.job = &job{
 		find: m.Find, epoch: m.work.Epoch, keyways: m.Keyways, pace: m.pace, log: m.Log, drained: drained, stop: stop,
-		got: time.Now(), doing: Progress{Left: Unknown},
+		got: time.Now(), at: time.Now(), doing: Progress{Left: Unknown},
 	}
 	m.job.ended.Go(func() {
 		defer stop() // keep, too

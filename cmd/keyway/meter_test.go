@@ -36,8 +36,8 @@ func TestMeter(t *testing.T) {
 		}, "moving: 25 % of 2000 keys, 90000 moved, 50 keys/s, about 20s left"},
 		{func(m *meter) { m.printView(paused, 10*time.Second) },
 			"moving: 25 % of 2000 keys, 0 moved, 0 keys/s; paused; keyway resume goes on"},
-		{func(m *meter) { m.printView(by(mover.Progress{Verify: true, Moved: 9}), 10*time.Second) },
-			"verifying: all keys have moved, and all nodes are looked at once more"},
+		{func(m *meter) { m.printView(by(mover.Progress{Verify: true, Moved: 9, Slow: "b"}), 10*time.Second) },
+			"verifying: all keys have moved, and all nodes are looked at once more; slower for the sake of node b"},
 	} {
 		var out strings.Builder
 		if c.show(newMeter(&out)); out.String() != c.want+"\n" {

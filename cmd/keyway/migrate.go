@@ -138,11 +138,11 @@ func (m *meter) show(p migrate.Progress, rate float64, left time.Duration, text 
 	if left > 0 && len(says) > 0 {
 		says[0] += fmt.Sprintf(", about %s left", left.Round(time.Second))
 	}
-	if p.Slow != "" {
-		says = append(says, "slower for the sake of node "+p.Slow)
-	}
 	if text != "" {
 		says = append(says, text)
+	}
+	if p.Slow != "" {
+		says = append(says, "slower for the sake of node "+p.Slow)
 	}
 	line := strings.Join(says, "; ")
 	switch {

@@ -110,7 +110,7 @@ func (m *mover) drain(
 			}
 			err := from.Scan(ctx, db.Number, func(keys []string) error {
 				scan.looked.Add(int64(len(keys)))
-				if err := m.pace.page(ctx); err != nil {
+				if err := m.pace.page(ctx, len(m.scans)); err != nil {
 					return err
 				}
 				return c.collect(keys, target)

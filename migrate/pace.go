@@ -21,6 +21,10 @@ const (
 	leastBatch       = 10
 	// pageCost is how many keys are as much work for their nodes when they move as a page of SCAN.
 	pageCost = 10
+	// pagesOfNode is how many pages of each node may be looked at in a second, whatever the rate, and pagesOfAll of
+	// all nodes: then keyway is busy, too.
+	pagesOfNode = 50
+	pagesOfAll  = 1000
 
 	pingInterval   = 10 * time.Millisecond
 	adjustInterval = 100 * time.Millisecond
@@ -95,9 +99,14 @@ func (p *Pace) bound() time.Duration {
 // wait blocks until n more keys may move. One of many bytes counts as several.
 func (p *Pace) wait(ctx context.Context, n int) error { return p.await(ctx, n, 0) }
 
-// page blocks until keyway may look at one more page of keys. A limit below the lowest rate is meant for keys that
-// move.
-func (p *Pace) page(ctx context.Context) error { return p.await(ctx, pageCost, LeastRate) }
+// page blocks until keyway may look at one more page of keys, of one of so many nodes. A low limit is meant for keys
+// that move.
+func (p *Pace) page(ctx context.Context, nodes int) error {
+	return p.await(ctx, pageCost, leastOfPages(nodes))
+}
+
+// leastOfPages returns the lowest rate at which pages are looked at, in keys that move.
+func leastOfPages(nodes int) float64 { return float64(pageCost * min(pagesOfNode*nodes, pagesOfAll)) }
 
 // await blocks until as much may be done as to move n keys, at a rate of at least so many in a second.
 func (p *Pace) await(ctx context.Context, n int, least float64) error {

@@ -110,13 +110,17 @@ func TestBatchesFollowThePace(t *testing.T) {
 		}
 	}
 	p := NewPace(Speed{Rate: 1})
-	first, _ := p.take(pageCost, LeastRate)
-	second, _ := p.take(pageCost, LeastRate)
-	if took := second.Sub(first); took != 5*time.Millisecond {
-		t.Errorf("%v for a page of keys that do not move, at 1 key a second", took)
+	for nodes, want := range map[int]time.Duration{
+		1: 20 * time.Millisecond, 4: 5 * time.Millisecond, 20: time.Millisecond, 100: time.Millisecond,
+	} {
+		first, _ := p.take(pageCost, leastOfPages(nodes))
+		second, _ := p.take(pageCost, leastOfPages(nodes))
+		if took := second.Sub(first); took != want {
+			t.Errorf("%v for a page of keys of %d nodes, at 1 key a second", took, nodes)
+		}
 	}
 	p.next = p.next.Add(-time.Minute)
-	if p.take(pageCost, LeastRate); p.most() != leastBatch {
+	if p.take(pageCost, leastOfPages(2)); p.most() != leastBatch {
 		t.Errorf("%d keys at once when none has moved yet, at 1 key a second", p.most())
 	}
 	to, from, batches := new(move.Node), new(move.Node), make(chan batch, 100)

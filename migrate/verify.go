@@ -144,7 +144,7 @@ func (v *verifier) scan(ctx context.Context, looked *atomic.Int64) (err error) {
 		err := v.node.Scan(ctx, db.Number, func(keys []string) error {
 			seen += int64(len(keys))
 			looked.Add(int64(len(keys)))
-			if err := v.servers.pace.page(ctx); err != nil {
+			if err := v.servers.pace.page(ctx, len(v.servers.all)); err != nil {
 				return err
 			}
 			return v.look(ctx, db.Number, keys)

@@ -158,7 +158,8 @@ var inMove = []bug{
 	},
 	{
 		"all keys are looked at as fast as it goes, also during a pause", "migrate/verify.go",
-		"			if err := v.servers.pace.page(ctx); err != nil {\n				return err\n			}\n", "",
+		"			if err := v.servers.pace.page(ctx, len(v.servers.all)); err != nil {\n" +
+			"				return err\n			}\n", "",
 		"./migrate", "TestPaceOfLooks",
 	},
 	{

@@ -118,7 +118,7 @@ func (l *Link) Connected(now int64) {
 		return
 	}
 	l.enter(Greeting, now)
-	l.input.scan, l.Epoch = resp.Scanner{}, 0
+	l.input.scan, l.Epoch, l.ClientID = resp.Scanner{}, 0, 0
 	l.greeting.step, l.greeting.tolerated, l.greeting.unread = 0, "", false
 	if l.WhileBusy {
 		l.Epoch = l.set.Epoch // nothing says otherwise

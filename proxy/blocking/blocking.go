@@ -220,13 +220,20 @@ func (b *blocking) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.A
 	}
 	w.Ask(conn, w.Deadline(), func(reply []byte, _ bool) {
 		if b.conn == conn {
-			var isID bool
-			if b.nodeID, isID = resp.Int(reply); !isID {
-				b.nodeID = conn.ClientID // the rules of the connection's user do not allow to ask
-			}
+			b.nodeID = clientID(conn, reply)
 		}
 	}, "CLIENT", "ID")
 	return engine.Attempt{Conn: conn, Frame: frame, Deadline: deadline}
+}
+
+// clientID returns a connection's client id at its node after the node's reply to CLIENT ID. The rules of the
+// connection's user may not allow to ask. And a node that is busy with a script answers BUSY, but executes the next
+// command if the script ends in between. Then an earlier answer counts.
+func clientID(conn *pool.Conn, reply []byte) int64 {
+	if id, ok := resp.Int(reply); ok {
+		conn.ClientID = id
+	}
+	return conn.ClientID
 }
 
 // OnEnd marks the session as no longer blocked by b.

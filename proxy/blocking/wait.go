@@ -197,7 +197,7 @@ type askedAlone struct {
 func (e *askedAlone) Take(w *engine.Worker, n *engine.Node, frame []byte) engine.Attempt {
 	s := e.call.Request.Session
 	e.conn = e.howAlone.take(n, engine.ExclusiveConn{Session: s, Receiver: e})
-	w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID, _ = resp.Int(reply) }, "CLIENT", "ID")
+	w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { e.nodeID = clientID(e.conn, reply) }, "CLIENT", "ID")
 	if e.hideRecords {
 		w.Ask(e.conn, e.deadline, func(reply []byte, _ bool) { _, e.records = register.Names(reply) },
 			"FUNCTION", "LIST", "LIBRARYNAME", register.Pattern)

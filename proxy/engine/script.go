@@ -81,6 +81,7 @@ func (sc *scripts) onNoScript(c *Call, conn *pool.Conn, frame, reply []byte) boo
 		return false
 	}
 	frame, reply = bytes.Clone(frame), bytes.Clone(reply)
+	c.Deadline = sc.w.Deadline() // the node has answered, perhaps after another script
 	c.raiseBarrier()
 	beginCheck(c.Request.Session, c)
 	if s := c.Request.Session; s.Has(OfNodes) {

@@ -360,7 +360,7 @@ func (c *client) failed(q question, text string) {
 	if parted := strings.Contains(text, "the layout was replaced"); parted && (q.kind == "MGET" || q.kind == "GET") {
 		return
 	}
-	if c.world.calm && kind == refused && q.tx == nil && text != noScript {
+	if c.world.calm && kind == refused && q.tx == nil && text != noScript && !c.world.mayGiveUp(q.sent, text) {
 		c.world.failf("client %d: %s %v failed with %q, though it could wait", c.id, q.kind, q.keys, text)
 	}
 	if c.world.calm && kind == unknown && (q.kind == "GET" || q.kind == "MGET") && !c.wroteBehind(q) {

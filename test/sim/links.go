@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"strings"
 	"time"
 
 	"github.com/keyway-proxy/keyway/proxy"
@@ -37,8 +38,7 @@ func (l *link) leaveIfLate() {
 
 func (w *world) connect(l *link) {
 	if !l.node.up {
-		l.open = false
-		l.conn.Fail(w.now, "connection refused")
+		w.lose(l, "connection refused")
 		return
 	}
 	l.connected = true
@@ -62,9 +62,37 @@ func (w *world) toKeyway(l *link) {
 		l.conn.Received(bytes.Clone(b), w.now)
 	}
 	if l.open && l.ended != "" && (len(l.toProxy) == 0 || w.rng.IntN(3) == 0) {
-		l.open = false
-		l.conn.Fail(w.now, l.ended)
+		w.lose(l, l.ended)
 	}
+}
+
+// lose tells keyway that a link has ended.
+func (w *world) lose(l *link, reason string) {
+	l.open = false
+	w.losses = append(w.losses, loss{w.now, l.conn.Addr})
+	l.conn.Fail(w.now, reason)
+}
+
+// loss is the end of a link to an address.
+type loss struct {
+	at   int64
+	addr string
+}
+
+// maxLosses is how many links one command may lose before keyway refuses it.
+const maxLosses = 5
+
+// mayGiveUp reports whether a command that was sent at a time may have lost so many links to the node that
+// its error names. Those that end at once carry different commands.
+func (w *world) mayGiveUp(sent int64, text string) bool {
+	var last int64
+	n := 0
+	for _, l := range w.losses {
+		if l.at >= sent && l.at != last && strings.Contains(text, l.addr) {
+			n, last = n+1, l.at
+		}
+	}
+	return n >= maxLosses
 }
 
 // cutLink ends a link. A keyway that is frozen learns it later.
@@ -76,8 +104,7 @@ func (w *world) cutLink(l *link, reason string) {
 		return
 	}
 	if l.leaveIfLate(); l.open {
-		l.open = false
-		l.conn.Fail(w.now, reason)
+		w.lose(l, reason)
 	}
 }
 

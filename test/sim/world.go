@@ -77,6 +77,7 @@ type world struct {
 	layouts     *layouts
 	change      *change
 	drain       draining
+	losses      []loss
 }
 
 // link is one connection between keyway and a node.

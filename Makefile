@@ -74,7 +74,7 @@ fuzz:
 	scripts/fuzz ./proxyheader FuzzParse $(FUZZTIME)
 
 sim:
-	go test -timeout 60m ./test/sim -run "TestSimulation|TestChangeOfLayout|TestSwitch" -args -seeds $(SEEDS)
+	go test -timeout 240m ./test/sim -run "TestSimulation|TestChangeOfLayout|TestSwitch" -args -seeds $(SEEDS)
 	go test -timeout 60m ./transfer -run TestKeysUnderFaults -args -seeds $(SEEDS)
 
 # The long forms of the fault tests take some fifteen minutes. TestPartitions makes network

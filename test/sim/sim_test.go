@@ -13,6 +13,7 @@ import (
 
 var (
 	seeds = flag.Int("seeds", 0, "how many seeds each test simulates; 0: as many as it chooses")
+	first = flag.Uint64("first", 1, "the first of these seeds")
 	seed  = flag.Uint64("seed", 0, "simulate this one seed and print its trace")
 )
 
@@ -70,8 +71,8 @@ func simulate(t *testing.T, name string, run func(uint64, *strings.Builder) (fai
 		go func() {
 			defer wg.Done()
 			for {
-				n := next.Add(1)
-				if n > uint64(count) || failed.Load() >= 5 {
+				n := *first - 1 + next.Add(1)
+				if n >= *first+uint64(count) || failed.Load() >= 5 {
 					return
 				}
 				if failure, summary := run(n, nil); failure != "" {

@@ -70,6 +70,9 @@ type ClientCounters struct {
 
 	BytesIn  uint64 `metric:"client_bytes_total" label:"direction=in" info:"total_net_input_bytes" own:"bytes_in"`
 	BytesOut uint64 `metric:"client_bytes_total" label:"direction=out" info:"total_net_output_bytes" own:"bytes_out"`
+
+	// BytesForwarded are those of BytesOut that went from socket to socket in the kernel.
+	BytesForwarded uint64 `metric:"forwarded_bytes_total"`
 }
 
 // DrainCounters count the clients that keyway has closed because it stops.
@@ -286,6 +289,7 @@ var help = map[string]string{
 	"unknown_certificates_total":   "Clients whose certificate names no user that exists and is on.",
 	"permission_denied_total":      "Commands that the rules of the client's user do not allow.",
 	"client_bytes_total":           "Bytes received from clients (in) and sent to clients (out).",
+	"forwarded_bytes_total":        "Bytes of large replies that the kernel moved from a node's socket to a client's.",
 	"overtaken_total":              "Refused commands not retried, because the client's next one had been executed.",
 	"waited_total":                 "Times that a client waited for an earlier command of its own that was redirected.",
 	"scripts_resent_total":         "Scripts sent again in full because a node had lost them.",

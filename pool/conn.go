@@ -70,6 +70,7 @@ type Conn struct {
 	Link
 	Pushes     Pushes // not nil: the node may push messages in RESP3
 	CheckEvery int    // requests between two integrity checks; 0: no checks
+	LargeNext  bool   // the next reply is known to be large; see IsLargeNext
 
 	fifo       fifo
 	midReply   bool  // the first pieces of the front entry's reply have been delivered
@@ -238,7 +239,7 @@ func (c *Conn) expectsReply() bool { return c.fifo.n > 0 && c.fifo.at(0).pos < c
 // reply is the wrong one for an integrity check.
 func (c *Conn) deliver(piece []byte, done bool, now int64) (wrong string) {
 	first := !c.midReply
-	c.midReply = !done
+	c.midReply, c.LargeNext = !done, false
 	p := Piece{Bytes: piece, First: first, Last: done, Kind: c.input.scan.Kind()}
 	if !done {
 		if first {

@@ -305,6 +305,28 @@ func (r *rig) exclusive(node int) *pool.Conn {
 	return conn
 }
 
+// ask makes the client send a command about a key of node a, and returns the connection on which the node gets it.
+func (r *rig) ask(command string) *pool.Conn {
+	r.feed(command)
+	conn := r.shared(0)
+	switch {
+	case len(r.w.Nodes[0].InUse) > 0:
+		conn = r.exclusive(0)
+	case conn.State() != pool.Ready: // it has taken the place of one with a large reply
+		greet(r, conn)
+	}
+	take(conn)
+	return conn
+}
+
+// bytesOut returns how many bytes were counted as sent to the client, and how many of them as forwarded.
+func (r *rig) bytesOut() (all, forwarded int) {
+	if r.w.Stats.BytesOut != r.s.BytesOut {
+		r.t.Errorf("%d bytes were sent to the client, and %d to all", r.s.BytesOut, r.w.Stats.BytesOut)
+	}
+	return int(r.s.BytesOut), int(r.w.Stats.BytesForwarded)
+}
+
 // answerAlone answers what was last sent over a connection of its own.
 func (r *rig) answerAlone(node int, reply string) {
 	conn := r.exclusive(node)

@@ -56,6 +56,17 @@ func (s *Scanner) Kind() byte { return s.kind }
 // Midway reports whether the stream so far ends inside a reply.
 func (s *Scanner) Midway() bool { return s.left > 0 }
 
+// Payload returns how many of the next bytes are the inside of a string, without its end.
+func (s *Scanner) Payload() int64 {
+	if s.state != inBulk {
+		return 0
+	}
+	return s.skip
+}
+
+// Skip is Scan for n bytes of Payload that the caller does not have. n must be less than Payload.
+func (s *Scanner) Skip(n int) { s.skip -= int64(n) }
+
 // Scan scans b up to the end of the current reply. If done, the reply ended after n bytes.
 // Otherwise n is len(b), and the reply continues.
 //

@@ -140,3 +140,42 @@ func BenchmarkScanList(b *testing.B) {
 		s.Scan(in)
 	}
 }
+
+// TestScannerPassesOverPayload: bytes inside a string may be left out, wherever they are, and the reply ends at the
+// same place.
+func TestScannerPassesOverPayload(t *testing.T) {
+	long := strings.Repeat("a\r\n$3\r\nb", 20)
+	replies := []string{
+		fmt.Sprintf("$%d\r\n%s\r\n", len(long), long),
+		fmt.Sprintf("*3\r\n:1\r\n$%d\r\n%s\r\n*1\r\n$%d\r\n%s\r\n", len(long), long, len(long), long),
+		fmt.Sprintf("%%1\r\n+k\r\n=%d\r\ntxt:%s\r\n", len(long)+4, long),
+	}
+	for _, reply := range replies {
+		for range 500 {
+			var s Scanner
+			passed := 0
+			for at := 0; ; {
+				if inside := int(s.Payload()); inside > 1 {
+					n := 1 + rand.IntN(inside-1)
+					s.Skip(n)
+					at += n
+					passed += n
+				}
+				n, done, err := s.Scan([]byte(reply[at:min(len(reply), at+1+rand.IntN(30))]))
+				at += n
+				if err != nil {
+					t.Fatalf("at %d of %q: %v", at, reply, err)
+				}
+				if done {
+					if at != len(reply) {
+						t.Fatalf("%q ends after %d bytes", reply, at)
+					}
+					break
+				}
+			}
+			if passed == 0 {
+				t.Fatal("nothing was left out")
+			}
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/keyway-proxy/keyway/command"
 	"github.com/keyway-proxy/keyway/errtext"
 	"github.com/keyway-proxy/keyway/freshness"
+	"github.com/keyway-proxy/keyway/names"
 	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/refusal"
 	"github.com/keyway-proxy/keyway/resp"
@@ -417,6 +418,27 @@ func (c *Call) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 }
 
+// ForwardsTo implements [pool.Forwarder]: where pass would write the next piece of the reply to the client's socket
+// at once, the piece may go there without coming here. Nobody else may want to see it.
+func (c *Call) ForwardsTo() any {
+	r := c.Request
+	s := r.Session
+	if s == nil || !r.Begun || r.Mute || r.Merge != nil || r.journey != nil || r.shape != names.NoNames ||
+		s.line.head != r || s.Unsent.Size() > 0 || s.Worker.WriteNow == nil || s.Has(Dead) {
+		return nil
+	}
+	return s
+}
+
+// Forwarded implements [pool.Forwarder].
+func (c *Call) Forwarded(n int) {
+	s := c.Request.Session
+	c.received += n
+	s.Worker.Stats.BytesForwarded += uint64(n)
+	s.sent(n)
+	s.touch()
+}
+
 // Failed ends the call, or sends it again, when no reply or no more of it will arrive.
 func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	r := c.Request
@@ -472,7 +494,7 @@ func (c *Call) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 // sent to the node, or to one of the nodes, completely at the time written; 0: not known.
 func (c *Call) RecordIfSlow(frame []byte, written int64) {
 	if s := c.Request.Session; s != nil && s.Worker.SlowLog.IsSlow(s.Worker.Now-c.Request.start) {
-		c.recordSlow(frame, written)
+		recordSlow(c, frame, written)
 	}
 }
 
@@ -488,7 +510,7 @@ func (c *Call) record(frame []byte, written int64, p pool.Piece) {
 }
 
 // recordSlow is RecordIfSlow for a request that has taken long.
-func (c *Call) recordSlow(frame []byte, written int64) {
+func recordSlow(c *Call, frame []byte, written int64) {
 	r, w := c.Request, c.Worker()
 	if r.mayBlock {
 		return
@@ -551,7 +573,7 @@ func (c *Call) Settle(reply []byte) {
 }
 
 // abandon ends a call whose client has left while the call waited to be sent again.
-func (c *Call) abandon() {
+func abandon(c *Call) {
 	c.waitsNoMore()
 	c.Request.Unfinished--
 }
@@ -580,7 +602,7 @@ func (c *Call) SettleNull() {
 	c.SettleFor(null)
 }
 
-var _ pool.Receiver = (*Call)(nil)
+var _ pool.Forwarder = (*Call)(nil)
 
 // AskBlock sends several commands of the worker itself over a connection, in one write. frames has all
 // of them. each gets the replies, one after the other, and then false if there are no more although

@@ -258,7 +258,7 @@ func (w *Worker) Gone(s *Session) {
 		w.slowReaders.resume(s)
 	}
 	for _, c := range s.Retry {
-		c.abandon()
+		abandon(c)
 	}
 	for r := s.line.head; r != nil; {
 		next := r.next

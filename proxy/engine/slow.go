@@ -112,6 +112,7 @@ func (l *large) Take(w *Worker, n *Node, frame []byte) Attempt {
 	}
 	// The connection stays until the node has answered, even if the client leaves.
 	l.conn = n.TakeExclusive(ExclusiveConn{Session: s, Until: math.MaxInt64})
+	l.conn.LargeNext = l.key != 0 && c.Request.Command.Has(readOnly)
 	return Attempt{Conn: l.conn, Frame: frame, Deadline: c.replyBy()}
 }
 
@@ -127,6 +128,17 @@ func (l *large) Reply(conn *pool.Conn, frame []byte, p pool.Piece) {
 	}
 	l.to.Reply(conn, frame, p)
 }
+
+// ForwardsTo implements [pool.Forwarder].
+func (l *large) ForwardsTo() any {
+	if to, ok := l.to.(pool.Forwarder); ok {
+		return to.ForwardsTo()
+	}
+	return nil
+}
+
+// Forwarded implements [pool.Forwarder].
+func (l *large) Forwarded(n int) { l.to.(pool.Forwarder).Forwarded(n) }
 
 func (l *large) Failed(conn *pool.Conn, frame []byte, f pool.Failure) {
 	l.call.Node.Release(conn, false)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyway-proxy/keyway/pool"
 	"github.com/keyway-proxy/keyway/proxy"
 )
 
@@ -59,7 +60,9 @@ func (w *world) toKeyway(l *link) {
 	}
 	if len(b) > 0 && !l.conn.Paused() && w.rng.IntN(3) > 0 {
 		l.toProxy = l.toProxy[len(b):]
-		l.conn.Received(bytes.Clone(b), w.now)
+		if b = b[w.forward(l.conn, b):]; len(b) > 0 {
+			l.conn.Received(bytes.Clone(b), w.now)
+		}
 	}
 	if l.open && l.ended != "" && (len(l.toProxy) == 0 || w.rng.IntN(3) == 0) {
 		w.lose(l, l.ended)
@@ -93,6 +96,17 @@ func (w *world) mayGiveUp(sent int64, text string) bool {
 		}
 	}
 	return n >= maxLosses
+}
+
+// forward gives bytes of a large reply to the client past keyway, if it offers that, and returns how many.
+func (w *world) forward(conn *pool.Link, b []byte) int {
+	to, most := pool.Forwardable(conn)
+	if most == 0 {
+		return 0
+	}
+	n := w.writeNow(to.(*proxy.Session), b[:min(len(b), most)])
+	pool.Forwarded(conn, n, w.now)
+	return n
 }
 
 // cutLink ends a link. A keyway that is frozen learns it later.

@@ -4,11 +4,16 @@ import (
 	"errors"
 	"io"
 
+	"github.com/keyway-proxy/keyway/loop"
 	"github.com/keyway-proxy/keyway/pool"
+	"github.com/keyway-proxy/keyway/proxy"
 	"github.com/keyway-proxy/keyway/tlsconn"
 )
 
-var errNodeClosed = errors.New("the node closed the connection")
+var (
+	errNodeClosed = errors.New("the node closed the connection")
+	errPipe       = errors.New("bytes of a reply are lost in a pipe")
+)
 
 // backend is a node's socket and its link.
 type backend struct {
@@ -57,8 +62,13 @@ func (b *backend) current() bool {
 // read passes received bytes to the link. It fails the link if the socket has
 // ended.
 func (b *backend) read() error {
-	n, err := b.sock.Read(b.t.buf)
+	isForwarded, err := b.forward()
+	n := 0
+	if !isForwarded {
+		n, err = b.sock.Read(b.room())
+	}
 	switch {
+	case err == nil && isForwarded:
 	case err == nil:
 		b.link.Received(b.t.buf[:n], b.t.now)
 	case err == io.EOF:
@@ -69,6 +79,57 @@ func (b *backend) read() error {
 		b.link.Fail(b.t.now, err.Error())
 	}
 	return err
+}
+
+// maxForwarded is how many bytes of a large reply may be moved in one turn.
+const maxForwarded = 256 << 10
+
+// largeHead is how much is read of a reply that is known to be large, so that the rest can be forwarded. A piece of
+// that size is not kept until more arrives.
+const largeHead = 16 << 10
+
+// room returns the buffer to read into.
+func (b *backend) room() []byte {
+	if pool.IsLargeNext(b.link) && b.t.pipe.Open() {
+		if _, isPlain := descriptorOf(b.sock); isPlain {
+			return b.t.buf[:largeHead]
+		}
+	}
+	return b.t.buf
+}
+
+// forward moves the inside of a large reply from the node's socket to the client's in the kernel, if that is what the
+// node sends next and nothing else waits for the client. What the client's socket does not accept goes the way of all
+// other bytes, so nothing stays in the pipe. forward returns false if it has done nothing.
+func (b *backend) forward() (done bool, err error) {
+	to, n := pool.Forwardable(b.link)
+	if n == 0 {
+		return false, nil
+	}
+	c, pipe := to.(*proxy.Session).Bind.(*client), &b.t.pipe
+	from, isPlain := descriptorOf(b.sock)
+	client, isPlainToo := descriptorOf(c.sock)
+	if !isPlain || !isPlainToo || c.isAway || c.gone || b.t.draining || !pipe.Open() {
+		return false, nil
+	}
+	switch _, err := pipe.Fill(from, min(n, maxForwarded)); err {
+	case nil:
+	case loop.ErrRefused:
+		return false, nil
+	case loop.ErrAgain:
+		return true, errAgain
+	default:
+		return true, err
+	}
+	pool.Forwarded(b.link, pipe.Drain(client), b.t.now)
+	for n := pipe.Read(b.t.buf); n > 0; n = pipe.Read(b.t.buf) {
+		b.link.Received(b.t.buf[:n], b.t.now)
+	}
+	if !pipe.IsEmpty() { // never: a pipe gives back what is in it
+		pipe.Close()
+		return true, errPipe
+	}
+	return true, nil
 }
 
 // readRest fails a link whose socket cannot be written any more. It first reads what

@@ -193,12 +193,12 @@ func (s *Server) checkDescriptors(nodes int) {
 }
 
 // reservedFiles returns how many descriptors are reserved for other uses than clients:
-// topology, metrics and logs, each thread's own, and each thread's shared connections and
+// topology, metrics and logs, each thread's own with its pipe, and each thread's shared connections and
 // feeds to each node, in RESP2 and RESP3. Exclusive connections are not reserved: keyway
 // refuses them when there is no room.
 func (s *Server) reservedFiles(nodes int) int64 {
 	cfg := s.cfg.Load()
-	thread := 2 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
+	thread := 4 + 2*len(cfg.Listen) + max(nodes, 16)*(2*cfg.Backend.Connections+2)
 	return int64(32 + len(s.host.loops)*thread)
 }
 

@@ -26,6 +26,7 @@ type thread struct {
 	acceptors []*acceptor
 	done      chan struct{} // closed when the loop has ended
 	buf       []byte
+	pipe      loop.Pipe
 	greetings greetings
 	// announcements are the connections of balancers whose header is not complete; nil: there
 	// were none.
@@ -327,6 +328,7 @@ func (t *thread) End() {
 	for _, c := range t.lingering {
 		c.depart()
 	}
+	t.pipe.Close()
 	t.srv.host.budget.leave(t.weight)
 }
 

@@ -5,8 +5,8 @@ import "slices"
 // bugs are what must not go unnoticed: each breaks one thing that clients count on.
 // Those whose tests take longest are best first.
 var bugs = slices.Concat(inProxy, aroundProxy, inGuard, inMove, inDryrun, inQuorum, inReload, inTLS, inLocks, inUsers,
-	inKeys, atDoor, inPrefix, inDrain, inUpgrade, inMoving, inSwitch, inHold, inInput, inOverview, inPage, inNear,
-	inJourney)
+	inKeys, atDoor, inPrefix, inDrain, inUpgrade, inMoving, inSwitch, inHold, inInput, inForwarding, inOverview, inPage,
+	inNear, inJourney)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{

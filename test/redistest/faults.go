@@ -41,6 +41,8 @@ type Plan struct {
 	HalfClose bool
 	// OneByOne writes every byte by itself.
 	OneByOne bool
+	// Piece returns the size of the next piece in which bytes of the node are passed on; nil: as they come.
+	Piece func() int
 	// DeafRequest and DeafReply stop reading after that many bytes to the node, or from
 	// it, so that the sender's window closes. 0: never.
 	DeafRequest, DeafReply int
@@ -182,6 +184,9 @@ func (f *Faults) serve(near net.Conn, p Plan) {
 	}
 	go way(far, near, p.CutRequest, p.DeafRequest, func(dst io.Writer, src io.Reader) { io.Copy(dst, src) })
 	go way(near, far, p.CutReply, p.DeafReply, func(dst io.Writer, src io.Reader) {
+		if p.Piece != nil {
+			dst = pieces{dst, p.Piece}
+		}
 		if p.Reply == nil && p.CutBefore == 0 {
 			io.Copy(dst, src)
 			return
@@ -220,6 +225,21 @@ func (o oneByOne) Write(b []byte) (int, error) {
 		}
 	}
 	return len(b), nil
+}
+
+// pieces is a writer that writes pieces.
+type pieces struct {
+	w    io.Writer
+	size func() int
+}
+
+func (p pieces) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var wrote int
+		wrote, err = p.w.Write(b[n:min(len(b), n+p.size())])
+		n += wrote
+	}
+	return n, err
 }
 
 // passReplies copies replies from src to dst, with the faults of the plan.

@@ -217,7 +217,8 @@ func (w *world) newClient(id int) *client {
 	c := &client{
 		id: id, world: w, open: true, latest: map[string]int{}, late: map[string]bool{},
 		pushed: map[string]map[string]outcome{}, onOwnConn: map[string]bool{}, overtaken: map[string]bool{},
-		popped: map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
+		strayed: map[string]bool{},
+		popped:  map[string]int{}, delivered: map[string]int{}, unknownPops: map[string]int{},
 	}
 	worker := w.workers[0]
 	if w.change != nil {

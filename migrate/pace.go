@@ -42,7 +42,7 @@ type Speed struct {
 
 // Pace bounds how many keys move in a second. With a bound for the latency, the rate grows by 5 % in a
 // tenth of a second while every node answers PING quickly, and is halved when one does not. Then it stays until that
-// node has been measured anew.
+// node has been measured again.
 type Pace struct {
 	mu      sync.Mutex
 	speed   Speed

@@ -56,7 +56,7 @@ type Link struct {
 	Bind  any // the caller's socket; this package does not read it
 	Setup
 	Stats    metrics.Connection // belongs to the link's thread
-	ClientID int64              // the id that the node gave this connection; 0 until the node or the caller has said it
+	ClientID int64              // the id that the node gave this connection; 0: not known
 	Epoch    int64              // of the node, as its register said in the last greeting; 0: it has none
 
 	// Securing is set by the caller while it does a TLS handshake, before it calls Connected.

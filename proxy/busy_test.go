@@ -10,7 +10,7 @@ import (
 const busy = "-BUSY Redis is busy running a script.\r\n"
 
 // TestBlockedBehindScriptIsUnblocked: a node is busy when it is asked for the connection's id, but not any more
-// when the client begins to wait. The node has said the id before, so the wait can be ended.
+// when the client begins to wait. keyway knows the id from the last wait, so it can end this one.
 func TestBlockedBehindScriptIsUnblocked(t *testing.T) {
 	r := newRig(t, Options{})
 	r.feed(cmd("BLPOP", onA, "0"))

@@ -6,7 +6,7 @@ import "slices"
 // Those whose tests take longest are best first.
 var bugs = slices.Concat(inProxy, aroundProxy, inGuard, inMove, inDryrun, inQuorum, inReload, inTLS, inLocks, inUsers,
 	inKeys, atDoor, inPrefix, inDrain, inUpgrade, inMoving, inSwitch, inHold, inInput, inForwarding, inOverview, inPage,
-	inNear, inJourney)
+	inNear, inJourney, inBusy)
 
 // aroundProxy are planted in every package but proxy.
 var aroundProxy = []bug{
